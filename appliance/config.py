@@ -1,0 +1,263 @@
+"""The only reader of configuration files and of the environment; everything else takes values as arguments.
+
+    config = load_config(home="/var/lib/cloister")   # or APPLIANCE_HOME, or the user's data folder
+
+Order, strongest first: arguments, `APPLIANCE_<SECTION>__<KEY>` in the environment, `config.toml` in the data
+folder, the defaults below. Secrets are never read from the environment: the root key is a file.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from appliance.errors import ConfigInvalid
+
+HOME_VARIABLE = "APPLIANCE_HOME"
+CONFIG_FILE = "config.toml"
+CONFIG_BYTES_MAX = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where everything of one appliance lies. Two homes share nothing."""
+
+    root: Path
+
+    @property
+    def marker(self) -> Path:
+        """`home.json`: format version and creation time; its existence means the folder is complete."""
+        return self.root / "home.json"
+
+    @property
+    def config_file(self) -> Path:
+        return self.root / CONFIG_FILE
+
+    @property
+    def database(self) -> Path:
+        """Accounts, sessions, API keys, registry of specialists."""
+        return self.root / "db" / "appliance.db"
+
+    @property
+    def audit_database(self) -> Path:
+        return self.root / "audit" / "log.db"
+
+    @property
+    def signer_state(self) -> Path:
+        """The signer's own (size, root): it refuses to sign a smaller or a different tree."""
+        return self.root / "audit" / "signer.json"
+
+    @property
+    def keystore(self) -> Path:
+        """Wrapped keys; its own file with its own backup stream."""
+        return self.root / "keys" / "keystore.db"
+
+    @property
+    def root_key_file(self) -> Path:
+        return self.root / "keys" / "root.key"
+
+    @property
+    def models(self) -> Path:
+        """Base models, one folder each: `minilm/base.gguf`, `minilm/vocab.txt`, `minilm/manifest.json`."""
+        return self.root / "models"
+
+    @property
+    def specialists(self) -> Path:
+        """Installed specialist files, named by hash: `<sha256>.gguf`."""
+        return self.root / "specialists"
+
+    @property
+    def runtime(self) -> Path:
+        """Locks and sockets; emptied at start."""
+        return self.root / "run"
+
+    def folders(self) -> tuple[Path, ...]:
+        """Every folder that `appliance init` creates, mode 0700."""
+        parents = (self.database, self.audit_database, self.keystore)
+        return (self.root, *(path.parent for path in parents), self.models, self.specialists, self.runtime)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServerConfig(_Section):
+    """HTTP. A non-loopback `host` needs TLS here or `behind_proxy`."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8443, ge=0, le=65535)
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    behind_proxy: bool = False
+    public_hosts: tuple[str, ...] = ()  # Host headers accepted besides the bound address
+    site_name: str = Field(default="This site", max_length=80)
+    ui: bool = True
+    shutdown_s: float = Field(default=5.0, gt=0, le=60)
+
+
+class LimitsConfig(_Section):
+    """Bounds on what one caller may send or hold."""
+
+    text_chars_max: int = Field(default=200_000, ge=1, le=5_000_000)
+    body_bytes_max: int = Field(default=2 * 1024 * 1024, ge=1024)
+    jsonl_line_bytes_max: int = Field(default=4 * 1024 * 1024, ge=1024)
+    page_size_max: int = Field(default=200, ge=1, le=1000)
+    requests_in_flight_max: int = Field(default=64, ge=1)
+
+
+class EngineConfig(_Section):
+    """One encoder worker. `threads` 0: the number of physical cores this process may use."""
+
+    backend: Literal["llamacpp", "echo"] = "llamacpp"
+    threads: int = Field(default=0, ge=0, le=256)
+    microbatch_tokens: int = Field(default=256, ge=32, le=512)
+    queue_sequences_max: int = Field(default=4096, ge=1)
+    message_bytes_max: int = Field(default=64 * 1024 * 1024, ge=1024)
+    adapters_max: int = Field(default=64, ge=1)
+    start_s: float = Field(default=30.0, gt=0)
+    request_s: float = Field(default=120.0, gt=0)
+    restart_backoff_s: float = Field(default=0.25, gt=0)
+    restart_backoff_max_s: float = Field(default=30.0, gt=0)
+    memory_bytes_max: int = Field(default=4 * 1024**3, ge=64 * 1024**2)
+
+
+class AuditConfig(_Section):
+    """The log: one sequencer, group commit, release gate."""
+
+    origin: str = Field(default="cloister.local/audit", max_length=200, pattern=r"^[A-Za-z0-9._/-]+$")
+    append_s: float = Field(default=5.0, gt=0)  # the release gate waits this long, then refuses
+    start_s: float = Field(default=15.0, gt=0)
+    queue_max: int = Field(default=1024, ge=1)
+    batch_max: int = Field(default=256, ge=1, le=4096)
+    record_bytes_max: int = Field(default=8 * 1024 * 1024, ge=4096)
+    heartbeat_s: float = Field(default=60.0, gt=0)
+    disk_free_bytes_min: int = Field(default=64 * 1024 * 1024, ge=0)
+
+
+class AccountsConfig(_Section):
+    """Passwords, browser sessions and API keys."""
+
+    session_idle_s: int = Field(default=15 * 60, ge=60)
+    session_absolute_s: int = Field(default=8 * 3600, ge=60)
+    password_length_min: int = Field(default=12, ge=8)
+    argon2_time_cost: int = Field(default=3, ge=1)
+    argon2_memory_kib: int = Field(default=64 * 1024, ge=8 * 1024)
+    argon2_parallelism: int = Field(default=2, ge=1)
+    password_checks_at_once: int = Field(default=2, ge=1)
+    attempts_per_address: int = Field(default=20, ge=1)  # failed sign-ins in the window
+    attempts_window_s: int = Field(default=300, ge=1)
+    setup_link_s: int = Field(default=24 * 3600, ge=60)
+    api_key_days_default: int = Field(default=90, ge=1, le=3650)
+
+
+class SpecialistsConfig(_Section):
+    """Files and texts of specialists."""
+
+    window_tokens: int = Field(default=128, ge=32, le=512)
+    window_overlap_tokens: int = Field(default=32, ge=8, le=128)
+    file_bytes_max: int = Field(default=64 * 1024 * 1024, ge=1024)
+
+
+class _Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="APPLIANCE_", env_nested_delimiter="__", frozen=True, extra="forbid", env_ignore_empty=True
+    )
+
+    server: ServerConfig = ServerConfig()
+    limits: LimitsConfig = LimitsConfig()
+    engine: EngineConfig = EngineConfig()
+    audit: AuditConfig = AuditConfig()
+    accounts: AccountsConfig = AccountsConfig()
+    specialists: SpecialistsConfig = SpecialistsConfig()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment over the file's values, which arrive as init arguments; no .env, no secrets folder."""
+        return (env_settings, init_settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything a start needs to know, read once."""
+
+    home: Home
+    server: ServerConfig
+    limits: LimitsConfig
+    engine: EngineConfig
+    audit: AuditConfig
+    accounts: AccountsConfig
+    specialists: SpecialistsConfig
+
+
+def default_home() -> Path:
+    """`APPLIANCE_HOME`, or the platform's folder for a user's data."""
+    named = os.environ.get(HOME_VARIABLE)
+    if named:
+        return Path(named)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "cloister"
+    data_home = os.environ.get("XDG_DATA_HOME")
+    return (Path(data_home) if data_home else Path.home() / ".local" / "share") / "cloister"
+
+
+def load_config(home: str | Path | None = None) -> Config:
+    """Read `config.toml` of the data folder (absent: defaults) and the environment.
+
+    Raises `ConfigInvalid` naming the file and the key, never the value.
+    """
+    place = Home(Path(home or default_home()).expanduser().absolute())
+    values = _read_toml(place.config_file)
+    try:
+        settings = _Settings(**values)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigInvalid(
+            f"configuration key {key!r} is not valid: {first['msg']}",
+            hint=f"correct it in {place.config_file} or in the APPLIANCE_ variable of that name",
+        ) from None
+    sections = {name: getattr(settings, name) for name in _Settings.model_fields}
+    return Config(home=place, **sections)
+
+
+def child_environment() -> dict[str, str]:
+    """The environment for worker processes: what the loader and the locale need, no proxies, no credentials."""
+    kept = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "HOME", "VIRTUAL_ENV", "LLAMA_CPP_LIB_PATH")
+    return {name: os.environ[name] for name in kept if name in os.environ}
+
+
+def set_process_defaults(values: dict[str, str], unset: tuple[str, ...] = ()) -> None:
+    """Set environment variables that third-party libraries read (`cli` calls it before it imports `ui`)."""
+    os.environ.update(values)
+    for name in unset:
+        os.environ.pop(name, None)
+
+
+def _read_toml(path: Path) -> dict[str, object]:
+    try:
+        with path.open("rb") as file:
+            text = file.read(CONFIG_BYTES_MAX + 1)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ConfigInvalid(f"cannot read {path}: {error.strerror}", hint="check the file's owner and mode") from None
+    if len(text) > CONFIG_BYTES_MAX:
+        raise ConfigInvalid(f"{path} is larger than {CONFIG_BYTES_MAX} bytes")
+    try:
+        return tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(f"{path} is not valid TOML: {error}") from None

@@ -1,0 +1,219 @@
+"""Every exception raised on purpose, and nothing else.
+
+The tree. A class's `code` is stable and public; its message is safe to show and says what happened, to which
+thing, and what to do. `hint` is the remedy on a line of its own. No message carries a prompt, an answer or a key.
+
+    ApplianceError
+    ├── InvalidRequest              the request cannot be served as it stands
+    │   ├── InputEmpty
+    │   ├── InputTooLong
+    │   ├── InputNotText            NUL bytes, lone surrogates, invalid UTF-8
+    │   └── UnknownOption
+    ├── Unauthenticated             nobody, or nobody we know
+    │   └── SetupLinkInvalid
+    ├── PermissionDenied            somebody we know, who may not
+    ├── TooManyAttempts             carries retry_after_s
+    ├── NotFound
+    │   ├── SpecialistNotFound
+    │   ├── RecordNotFound
+    │   └── AccountNotFound
+    ├── Conflict
+    │   └── AccountExists
+    ├── EngineError
+    │   ├── QueueFull               carries retry_after_s
+    │   ├── EngineUnavailable       the worker died or is restarting
+    │   ├── DeadlineExceeded
+    │   └── RequestCancelled        the client went away
+    ├── ModelFileError
+    │   ├── ModelFileRefused        wrong hash, not registered, does not fit
+    │   ├── SpecialistFileInvalid   truncated, foreign or malformed
+    │   └── BaseModelUnavailable    no source can be reached
+    ├── AuditError
+    │   ├── AuditUnavailable        not recorded, therefore not released
+    │   └── AuditLogInvalid         the log does not verify
+    ├── KeyMaterialError
+    │   ├── WrongKey                a key does not match its check value
+    │   ├── KeystoreInvalid
+    │   └── DecryptionFailed        one message for every cause
+    ├── HomeError                   the data folder
+    │   ├── HomeNotInitialised
+    │   ├── HomeExists
+    │   ├── HomeReadOnly
+    │   ├── HomeFull
+    │   ├── HomeTooNew
+    │   └── HomeInUse
+    ├── ConfigInvalid
+    └── ServerUnavailable           a client of the API could not reach it
+"""
+
+
+class ApplianceError(Exception):
+    """Root of everything raised on purpose. `message` is for the person who must act; `hint` is the remedy."""
+
+    code = "internal_error"
+
+    def __init__(self, message: str, *, hint: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.retry_after_s = retry_after_s
+
+
+class InvalidRequest(ApplianceError):
+    code = "invalid_request"
+
+
+class InputEmpty(InvalidRequest):
+    code = "input_empty"
+
+
+class InputTooLong(InvalidRequest):
+    code = "input_too_long"
+
+
+class InputNotText(InvalidRequest):
+    code = "input_not_text"
+
+
+class UnknownOption(InvalidRequest):
+    code = "unknown_option"
+
+
+class Unauthenticated(ApplianceError):
+    code = "unauthenticated"
+
+
+class SetupLinkInvalid(Unauthenticated):
+    code = "setup_link_invalid"
+
+
+class PermissionDenied(ApplianceError):
+    code = "permission_denied"
+
+
+class TooManyAttempts(ApplianceError):
+    code = "too_many_attempts"
+
+
+class NotFound(ApplianceError):
+    code = "not_found"
+
+
+class SpecialistNotFound(NotFound):
+    code = "specialist_not_found"
+
+
+class RecordNotFound(NotFound):
+    code = "record_not_found"
+
+
+class AccountNotFound(NotFound):
+    code = "account_not_found"
+
+
+class Conflict(ApplianceError):
+    code = "conflict"
+
+
+class AccountExists(Conflict):
+    code = "account_exists"
+
+
+class EngineError(ApplianceError):
+    code = "engine_error"
+
+
+class QueueFull(EngineError):
+    code = "queue_full"
+
+
+class EngineUnavailable(EngineError):
+    code = "engine_unavailable"
+
+
+class DeadlineExceeded(EngineError):
+    code = "deadline_exceeded"
+
+
+class RequestCancelled(EngineError):
+    code = "request_cancelled"
+
+
+class ModelFileError(ApplianceError):
+    code = "model_file_error"
+
+
+class ModelFileRefused(ModelFileError):
+    code = "model_file_refused"
+
+
+class SpecialistFileInvalid(ModelFileError):
+    code = "specialist_file_invalid"
+
+
+class BaseModelUnavailable(ModelFileError):
+    code = "base_model_unavailable"
+
+
+class AuditError(ApplianceError):
+    code = "audit_error"
+
+
+class AuditUnavailable(AuditError):
+    code = "audit_unavailable"
+
+
+class AuditLogInvalid(AuditError):
+    code = "audit_log_invalid"
+
+
+class KeyMaterialError(ApplianceError):
+    code = "key_error"
+
+
+class WrongKey(KeyMaterialError):
+    code = "wrong_key"
+
+
+class KeystoreInvalid(KeyMaterialError):
+    code = "keystore_invalid"
+
+
+class DecryptionFailed(KeyMaterialError):
+    code = "decryption_failed"
+
+
+class HomeError(ApplianceError):
+    code = "home_error"
+
+
+class HomeNotInitialised(HomeError):
+    code = "home_not_initialised"
+
+
+class HomeExists(HomeError):
+    code = "home_exists"
+
+
+class HomeReadOnly(HomeError):
+    code = "home_read_only"
+
+
+class HomeFull(HomeError):
+    code = "home_full"
+
+
+class HomeTooNew(HomeError):
+    code = "home_too_new"
+
+
+class HomeInUse(HomeError):
+    code = "home_in_use"
+
+
+class ConfigInvalid(ApplianceError):
+    code = "config_invalid"
+
+
+class ServerUnavailable(ApplianceError):
+    code = "server_unavailable"

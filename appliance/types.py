@@ -1,0 +1,145 @@
+"""Frozen values that three or more rooms exchange. No behaviour beyond what a value knows of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+Role = Literal["user", "auditor", "admin"]
+PrincipalKind = Literal["user", "api_key", "local"]
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is asking. `id` is stable and goes into the audit record (`user:7`, `api-key:3`, `local:uid-0`)."""
+
+    id: str
+    name: str
+    kind: PrincipalKind
+    roles: frozenset[Role]
+    scopes: frozenset[str] | None = None  # None: everything the roles allow; an API key narrows it
+
+
+class Task(StrEnum):
+    """What a specialist does with text."""
+
+    TAG = "tag"
+    CLASSIFY = "classify"
+    EMBED = "embed"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Characters `text[start:end]` (offsets in Unicode code points, end exclusive) carry `label`."""
+
+    start: int
+    end: int
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScore:
+    """One label of a classification and its calibrated probability."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A task head over token states, as arrays; the formula is in `engine/heads.py`.
+
+    `kind` is `token` (one row of logits per token) or `pooled` (one row per sequence, mean over tokens).
+    Arrays are float32 and C-contiguous: `conv_weight` (width, states+features, hidden) with `conv_bias` (hidden,),
+    or both None; `out_weight` (hidden or states+features, labels) and `out_bias` (labels,).
+    """
+
+    kind: Literal["token", "pooled", "none"]
+    feature_count: int
+    conv_weight: np.ndarray | None
+    conv_bias: np.ndarray | None
+    out_weight: np.ndarray | None
+    out_bias: np.ndarray | None
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """What the engine needs to serve one specialist: a file to load, its hash, and the head to apply.
+
+    `key` is unique per loaded version (the file's SHA-256 in hex). `path` None: the base model alone.
+    """
+
+    key: str
+    path: Path | None
+    sha256: str | None
+    head: Head
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeInput:
+    """One sequence for the encoder: token ids (T,) int32, special tokens included, and features (T, F) float32."""
+
+    token_ids: np.ndarray
+    features: np.ndarray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SpecialistRef:
+    """Which specialist answered, exactly."""
+
+    id: str
+    version: str
+    sha256: str
+    task: Task
+
+
+class Outcome(StrEnum):
+    """How a recorded step ended. `ACCEPTED` opens an exchange; exactly one of the others closes it."""
+
+    ACCEPTED = "accepted"
+    COMPLETED = "completed"
+    REFUSED = "refused"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+AttributeValue = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """One thing to be recorded. `attributes` holds ids, counts, codes and hashes, never free text.
+
+    `content` (what a person typed or an answer) is sealed apart from the envelope, so that it can be destroyed
+    alone. `record_id` is 16 random bytes chosen by the caller: appending the same id twice records it once.
+    """
+
+    event: str
+    actor: str
+    outcome: Outcome
+    exchange_id: str
+    record_id: bytes
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    content: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof that a record is in the log: durable, under a signed checkpoint, checkable offline by anybody.
+
+    `leaf` is the RFC 6962 leaf hash (32 bytes); `proof` the inclusion path, leaf to root; `checkpoint` the signed
+    note (C2SP tlog-checkpoint) of the tree of `size` records.
+    """
+
+    record_id: bytes
+    seq: int
+    leaf: bytes
+    size: int
+    proof: tuple[bytes, ...]
+    checkpoint: str
