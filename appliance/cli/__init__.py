@@ -1,0 +1,1 @@
+"""Terminal to service and back; one file per command group."""

@@ -1,0 +1,1 @@
+"""All cryptography: no I/O, no database, no configuration."""

@@ -1,0 +1,1 @@
+"""Runs many requests at once on llama.cpp, in a worker process without network."""

@@ -1,0 +1,1 @@
+"""What de-identification adds to a tagger: patterns, propagation, policy, redaction."""

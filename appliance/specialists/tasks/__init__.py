@@ -1,0 +1,1 @@
+"""Preparing and finishing one task: pure functions, text in, values out."""

@@ -1,0 +1,1 @@
+"""Opens the databases and defines their tables; no rules."""

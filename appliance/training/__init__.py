@@ -1,0 +1,1 @@
+"""Recipe and data to adapter and evidence. Needs the extra `training`; never imported when serving."""

@@ -1,0 +1,1 @@
+"""Synthetic clinical and financial notes with the identifiers marked."""
