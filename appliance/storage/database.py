@@ -193,6 +193,7 @@ def _connector(path: Path, settings: dict[str, int | str], read_only: bool, busy
         try:
             for name, value in settings.items():
                 _set_and_read_back(connection, path, name, value)
+            _pragma(connection, "schema_version")  # reads the header, so that damage shows now and not in a request
         except dbapi2.Error as error:
             connection.close()
             raise translate(error, path) or error from None

@@ -1,0 +1,1 @@
+"""One file per revision; `alembic revision -m "subject"` makes the next from the template."""
