@@ -1,0 +1,81 @@
+"""Identifiers in HL7-like pipe lines: which field of which segment is what. A table and a splitter, no parser.
+
+Clinical texts quote segments (`PID|1||12345^^^MRN||DOE^JANE||19310314|F`); their fields carry no words around them,
+so position is the only context. Unknown segments and fields are left to the rest of the pattern layer.
+
+>>> line = "PID|1||12345^^^HOSP||DOE^JANE^A||19310314|F"
+>>> [(span.label, line[span.start : span.end]) for span in segment_spans(line)]
+[('MRN', '12345'), ('NAME', 'DOE'), ('NAME', 'JANE'), ('NAME', 'A'), ('DATE', '19310314')]
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from appliance.types import Span
+
+FIELDS_MAX = 64
+
+# Per segment: field number to label. Components of a field are found one by one; see `_COMPONENTS`.
+SEGMENTS: dict[str, dict[int, str]] = {
+    "PID": {2: "MRN", 3: "MRN", 4: "MRN", 5: "NAME", 6: "NAME", 7: "DATE", 9: "NAME", 11: "LOCATION", 12: "LOCATION",
+            13: "PHONE", 14: "PHONE", 18: "ACCOUNT", 19: "SSN", 20: "LICENSE", 29: "DATE"},
+    "NK1": {2: "NAME", 4: "LOCATION", 5: "PHONE", 6: "PHONE"},
+    "PV1": {7: "NAME", 8: "NAME", 9: "NAME", 17: "NAME", 19: "ACCOUNT", 44: "DATE", 45: "DATE"},
+    "GT1": {3: "NAME", 5: "LOCATION", 6: "PHONE", 7: "PHONE", 8: "DATE", 12: "SSN"},
+    "IN1": {2: "HEALTH_PLAN", 4: "ORGANIZATION", 5: "LOCATION", 7: "PHONE", 8: "HEALTH_PLAN", 16: "NAME", 18: "DATE",
+            36: "HEALTH_PLAN", 49: "HEALTH_PLAN"},
+    "OBR": {2: "MRN", 3: "MRN", 7: "DATE", 16: "NAME", 32: "NAME"},
+    "MSH": {4: "ORGANIZATION", 6: "ORGANIZATION", 7: "DATE"},
+}  # fmt: skip
+
+# Which components (from 1) of a label's field identify; None means all. A state or a country alone does not.
+_COMPONENTS: dict[str, frozenset[int] | None] = {
+    "MRN": frozenset({1}),
+    "HEALTH_PLAN": frozenset({1}),
+    "ACCOUNT": frozenset({1}),
+    "LOCATION": frozenset({1, 2, 3, 5}),
+    "NAME": frozenset({1, 2, 3}),
+}
+_SEGMENT_LINE = re.compile(rf"^[ \t]{{0,8}}(?P<name>{'|'.join(SEGMENTS)})\|(?P<rest>[^\r\n]{{1,8000}})", re.MULTILINE)
+_PART = re.compile(r"[^\^~&\s](?:[^\^~&\r\n]{0,200}[^\^~&\s])?")
+_CODE = re.compile(r"[A-Z]{2,4}\d?")  # assigning authority, name type: short codes in a field of numbers
+
+
+def segment_spans(text: str) -> Iterator[Span]:
+    """Identifying components of every known segment that begins a line."""
+    for line in _SEGMENT_LINE.finditer(text):
+        fields = SEGMENTS[line["name"]]
+        # MSH counts the separator itself as its first field.
+        number, start = (2 if line["name"] == "MSH" else 1), line.start("rest")
+        for value in line["rest"].split("|")[:FIELDS_MAX]:
+            if number in fields:
+                yield from _field_spans(text, start, start + len(value), fields[number])
+            start += len(value) + 1
+            number += 1
+
+
+def _field_spans(text: str, start: int, end: int, label: str) -> Iterator[Span]:
+    wanted = _COMPONENTS.get(label)
+    component, place = 1, start
+    for piece in re.split(r"([\^~])", text[start:end]):
+        if piece == "^":
+            component += 1
+        elif piece == "~":
+            component = 1  # the next repetition of the field
+        elif wanted is None or component in wanted:
+            yield from _component_spans(text, place, place + len(piece), label)
+        place += len(piece)
+
+
+def _component_spans(text: str, start: int, end: int, label: str) -> Iterator[Span]:
+    for part in _PART.finditer(text, start, end):
+        value = part[0]
+        if not any(character.isalnum() for character in value):
+            continue
+        if label == "NAME" and value.isdigit():
+            yield Span(*part.span(), "LICENSE", 1.0)  # the number of a clinician before the name
+        elif label in ("NAME", "LOCATION", "ORGANIZATION") or any(character.isdigit() for character in value):
+            if not (label in ("PHONE", "SSN", "DATE") and _CODE.fullmatch(value)):
+                yield Span(*part.span(), label, 1.0)

@@ -1,0 +1,133 @@
+"""Structured identifiers by shape, context and check digit: the layer that needs no model. Pure.
+
+`structured_spans` runs every rule and settles their overlaps; `merge` lays the result over what the model found.
+The rules themselves are tables, by kind: `dates.py`, `identifiers.py`, `places.py`, `hl7.py`.
+
+>>> text = "MRN: 00-1234567, call (617) 555-0123"
+>>> [(span.label, text[span.start : span.end]) for span in structured_spans(text)]
+[('MRN', '00-1234567'), ('PHONE', '(617) 555-0123')]
+
+Priority, in words:
+
+1. Nothing that either layer found is left in the text; layers only decide which label a character carries.
+2. Between two patterns: the surer one, then the longer one, then the one that begins first.
+3. A `certain` pattern gives its characters its label. A model span that reaches further keeps its other parts.
+4. A `likely` pattern yields to a model span that covers it, and otherwise acts as a certain one.
+5. Same label, overlapping: one span over both.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+
+from appliance.specialists.deid.dates import AGE_RULES, DATE_RULES
+from appliance.specialists.deid.hl7 import segment_spans
+from appliance.specialists.deid.identifiers import IDENTIFIER_RULES, PHONE_EXPRESSIONS, phone_label
+from appliance.specialists.deid.places import PLACE_RULES
+from appliance.specialists.deid.rules import CERTAIN, Rule
+from appliance.types import Span
+
+RULES: tuple[Rule, ...] = (*IDENTIFIER_RULES, *DATE_RULES, *AGE_RULES, *PLACE_RULES)
+
+
+def structured_spans(text: str) -> tuple[Span, ...]:
+    """Every structured identifier in `text`, sorted and disjoint; the score is the rule's certainty."""
+    found = [span for rule in RULES for span in rule.spans(text)]
+    found.extend(segment_spans(text))
+    found.extend(
+        Span(*match.span("id"), phone_label(match), certainty)
+        for expression, certainty in PHONE_EXPRESSIONS
+        for match in expression.finditer(text)
+        if sum(character.isdigit() for character in match["id"]) <= 21
+    )
+    return _without_overlaps(text, (_without_stop(text, span) for span in found))
+
+
+def merge(text: str, model: Sequence[Span], patterns: Sequence[Span]) -> tuple[Span, ...]:
+    """One sorted, disjoint sequence from both layers, by the priority rules at the top of this file.
+
+    Both arguments MUST be sorted and disjoint within themselves.
+    """
+    starts = [span.start for span in model]
+    kept: list[Span] = []
+    cuts: list[Span] = []
+    for pattern in patterns:
+        covering = _covering(model, starts, pattern)
+        if covering is not None and (covering.label == pattern.label or pattern.score < CERTAIN):
+            continue  # the model already redacts these characters, under a label that stands
+        cuts.append(pattern)
+    place = 0
+    for span in model:
+        while place < len(cuts) and cuts[place].end <= span.start:
+            place += 1
+        kept.extend(_remainders(text, span, cuts, place))
+    return _join_same_label(sorted([*kept, *cuts], key=lambda span: (span.start, span.end)))
+
+
+def _without_stop(text: str, span: Span) -> Span:
+    """The full stop after "St." ends the sentence as often as the abbreviation; it identifies nobody."""
+    end = span.end
+    while end > span.start and text[end - 1] in " .,;:":
+        end -= 1
+    return Span(span.start, end, span.label, span.score)
+
+
+def _without_overlaps(text: str, found: Iterable[Span]) -> tuple[Span, ...]:
+    """Surest first, then longest, then leftmost; each later span keeps only what is not taken yet."""
+    chosen: list[Span] = []
+    for span in sorted(found, key=lambda span: (-span.score, span.start - span.end, span.start)):
+        place = bisect_right(chosen, span.start, key=lambda other: other.start)
+        if place and chosen[place - 1].end > span.start:
+            place -= 1
+        pieces = _remainders(text, span, chosen, place, cut_same_label=True)
+        for piece in pieces:
+            chosen.insert(bisect_right(chosen, piece.start, key=lambda other: other.start), piece)
+    return _join_same_label(chosen)
+
+
+def _covering(model: Sequence[Span], starts: Sequence[int], pattern: Span) -> Span | None:
+    place = bisect_right(starts, pattern.start)
+    if place and model[place - 1].end >= pattern.end:
+        return model[place - 1]
+    return None
+
+
+def _remainders(text: str, span: Span, cuts: Sequence[Span], place: int, *, cut_same_label: bool = False) -> list[Span]:
+    """What is left of a span beside the cuts from `place` on; pieces of mere punctuation are dropped.
+
+    A cut of the span's own label is normally left in: the two are joined afterwards.
+    """
+    pieces, start = [], span.start
+    while place < len(cuts) and cuts[place].start < span.end:
+        cut = cuts[place]
+        if cut_same_label or cut.label != span.label:
+            pieces.append((start, cut.start))
+            start = max(start, cut.end)
+        place += 1
+    pieces.append((start, span.end))
+    whole = len(pieces) == 1
+    return [
+        Span(*((first, end) if whole else _trimmed(text, first, end)), span.label, span.score)
+        for first, end in pieces
+        if first < end and (whole or any(character.isalnum() for character in text[first:end]))
+    ]
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    while start < end and not text[start].isalnum():
+        start += 1
+    while start < end and not text[end - 1].isalnum():
+        end -= 1
+    return start, end
+
+
+def _join_same_label(spans: Sequence[Span]) -> tuple[Span, ...]:
+    joined: list[Span] = []
+    for span in spans:
+        if joined and joined[-1].label == span.label and joined[-1].end >= span.start:
+            last = joined[-1]
+            joined[-1] = Span(last.start, max(last.end, span.end), last.label, max(last.score, span.score))
+        else:
+            joined.append(span)
+    return tuple(joined)
