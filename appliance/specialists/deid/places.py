@@ -1,7 +1,8 @@
 """Addresses below the state, as rules: streets, post office boxes, rural routes, postal codes and the city before one.
 
->>> [span.label for rule in PLACE_RULES for span in rule.spans("lives at 12 Elm Street, Salem, MA 01970")]
-['LOCATION', 'LOCATION', 'LOCATION']
+>>> text = "lives at 12 Elm Street, Salem, MA 01970"
+>>> sorted({text[span.start : span.end] for rule in PLACE_RULES for span in rule.spans(text)})
+['01970', '12 Elm Street', 'Salem']
 """
 
 from __future__ import annotations
