@@ -1,0 +1,83 @@
+"""Counters for operators, in Prometheus' text format. Paths are route templates and labels are codes: no content.
+
+One registry per application, so that two appliances in one process (as in tests) do not share counters.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from appliance.service.appliance import Appliance
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Metrics:
+    """All metrics of one application."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "cloister_http_requests", "Requests answered", ("method", "route", "status"), registry=self.registry
+        )
+        self.seconds = Histogram(
+            "cloister_http_request_seconds",
+            "Time to the last byte",
+            ("method", "route"),
+            registry=self.registry,
+            buckets=_SECONDS,
+        )
+        self.characters = Counter(
+            "cloister_text_characters", "Characters read by specialists", ("specialist",), registry=self.registry
+        )
+        self.engine_up = Gauge("cloister_engine_up", "1 while the engine worker serves", registry=self.registry)
+        self.engine_restarts = Gauge(
+            "cloister_engine_restarts", "Engine worker restarts since start", registry=self.registry
+        )
+        self.engine_queue = Gauge("cloister_engine_queue", "Sequences waiting for the engine", registry=self.registry)
+        self.audit_up = Gauge("cloister_audit_up", "1 while records can be appended", registry=self.registry)
+
+    def render(self, appliance: Appliance) -> bytes:
+        """The exposition text, with the gauges read now."""
+        engine = appliance.engine.status()
+        self.engine_up.set(engine.state == "ready")
+        self.engine_restarts.set(engine.restarts)
+        self.engine_queue.set(engine.queue)
+        self.audit_up.set(appliance.audit.alive)
+        return generate_latest(self.registry)
+
+
+class CountRequests:
+    """Counts every request by the route that served it (pure ASGI)."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.monotonic()
+        status = 500
+
+        async def noting_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting_send)
+        finally:
+            # The router leaves the matched route in the scope; unknown paths share one label, or a scan of the
+            # site would grow the registry without bound.
+            route: Any = scope.get("route")
+            path = getattr(route, "path", "unmatched")
+            self.metrics.requests.labels(scope["method"], path, str(status)).inc()
+            self.metrics.seconds.labels(scope["method"], path).observe(time.monotonic() - started)

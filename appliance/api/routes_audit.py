@@ -1,0 +1,108 @@
+"""Routes of the audit log: records, receipts, checkpoint, verification, export."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import StreamingResponse
+
+from appliance.api.schemas import (
+    CheckpointBody,
+    ReceiptDetail,
+    RecordBody,
+    RecordDetail,
+    RecordPage,
+    VerdictBody,
+    receipt_body,
+)
+from appliance.api.security import appliance_of, current_principal
+from appliance.audit.log import AuditLog, RecordView
+from appliance.config import Config
+from appliance.service import audit
+from appliance.types import Principal
+
+routes = APIRouter(prefix="/v1/audit", tags=["audit"])
+Caller = Annotated[Principal, Depends(current_principal)]
+_EXPORT_CHUNK_BYTES = 256 * 1024
+
+
+@routes.get("/records")
+async def list_records(
+    request: Request,
+    caller: Caller,
+    after: Annotated[int | None, Query(ge=0, description="sequence number of the last record already seen")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    event: Annotated[str | None, Query(max_length=64)] = None,
+    actor: Annotated[str | None, Query(max_length=64)] = None,
+) -> RecordPage:
+    """Records, newest first: an auditor sees everybody's, a user those of their own. Reading is itself recorded."""
+    query = audit.RecordQuery(after=after, limit=limit, event=event, actor=actor)
+    page = await audit.list_records(*_rooms(request), caller, query)
+    return RecordPage(data=[record_body(view) for view in page.records], next=page.next)
+
+
+@routes.get("/records/{record_id}")
+async def show_record(request: Request, record_id: str, caller: Caller) -> RecordDetail:
+    """One record; its content too for an auditor. Reading is itself recorded."""
+    view, content = await audit.show_record(appliance_of(request).audit, caller, record_id)
+    text = content.decode("utf-8", "replace") if content is not None else None
+    return RecordDetail(**record_body(view).model_dump(), content=text)
+
+
+@routes.get("/receipts/{record_id}")
+async def show_receipt(request: Request, record_id: str, caller: Caller) -> ReceiptDetail:
+    """The receipt of a record, with the proof file that verifies it offline."""
+    receipt, proof_file = await audit.show_receipt(appliance_of(request).audit, caller, record_id)
+    return ReceiptDetail(**receipt_body(receipt).model_dump(), proof_file=proof_file)
+
+
+@routes.get("/checkpoint")
+async def show_checkpoint(request: Request, caller: Caller) -> CheckpointBody:
+    """The newest signed checkpoint. Keep it elsewhere: it exposes a log that was rolled back."""
+    view = await audit.show_checkpoint(appliance_of(request).audit, caller)
+    return CheckpointBody(
+        checkpoint=view.checkpoint, verifier_key=view.verifier_key, origin=view.origin, size=view.size
+    )
+
+
+@routes.post("/verify")
+async def verify(request: Request, caller: Caller) -> VerdictBody:
+    """Run the stand-alone verifier over the whole log."""
+    verdict = await audit.verify(*_rooms(request), caller)
+    return VerdictBody(
+        verdict=verdict.verdict,
+        exit_code=verdict.exit_code,
+        records=verdict.records,
+        first_bad_seq=verdict.first_bad_seq,
+        messages=list(verdict.messages),
+    )
+
+
+@routes.get("/export", response_class=StreamingResponse)
+async def export(request: Request, caller: Caller) -> StreamingResponse:
+    """The whole log as a zip bundle for `auditverify`. Contents stay sealed in it."""
+    bundle = await audit.export(*_rooms(request), caller)
+    headers = {"Content-Disposition": 'attachment; filename="audit-export.zip"'}
+    return StreamingResponse(bundle.chunks(_EXPORT_CHUNK_BYTES), media_type="application/zip", headers=headers)
+
+
+def _rooms(request: Request) -> tuple[Config, AuditLog]:
+    appliance = appliance_of(request)
+    return appliance.config, appliance.audit
+
+
+def record_body(view: RecordView) -> RecordBody:
+    """One record's envelope as JSON."""
+    return RecordBody(
+        seq=view.seq,
+        record_id=view.record_id,
+        time=view.time,
+        kind=view.kind,
+        event=view.event,
+        outcome=view.outcome,
+        actor=view.actor,
+        exchange_id=view.exchange_id,
+        attributes=dict(view.attributes),
+        has_content=view.has_content,
+    )

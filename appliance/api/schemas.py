@@ -1,0 +1,229 @@
+"""JSON in, JSON out: the only place where request and response bodies are described. `/openapi.json` is made of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from appliance.service.requests import Answer
+from appliance.types import Receipt, Role
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DeidentifyRequest(_Body):
+    """A text to be de-identified. Its length is bounded by the site (`limits.text_chars_max`)."""
+
+    text: str
+    style: Literal["label", "mask", "surrogate"] = "label"
+    specialist: str = Field(default="phi-deid", max_length=64)
+
+
+class RunRequest(_Body):
+    """A text for one specialist."""
+
+    text: str
+
+
+class SpanBody(_Body):
+    """Characters `text[start:end]` (Unicode code points, end exclusive)."""
+
+    start: int
+    end: int
+    label: str
+    score: float
+
+
+class SpecialistRefBody(_Body):
+    """Which specialist answered, exactly."""
+
+    id: str
+    version: str
+    sha256: str
+
+
+class ReceiptBody(_Body):
+    """Proof that the answer's record is in the log; verify it offline with `auditverify --receipts`."""
+
+    record_id: str
+    seq: int
+    leaf: str
+    size: int
+    origin: str
+    checkpoint: str
+    proof: list[str]
+
+
+class DeidentifyResponse(_Body):
+    """The redacted text, what was found where in the original, and the receipt."""
+
+    text: str
+    spans: list[SpanBody]
+    style: str
+    counts: dict[str, int]
+    specialist: SpecialistRefBody
+    receipt: ReceiptBody
+    elapsed_ms: float
+
+
+class LabelBody(_Body):
+    """One label and its calibrated probability."""
+
+    label: str
+    score: float
+
+
+class RunResponse(_Body):
+    """`spans` of a tagger; `label`, `score` and `labels` of a classifier (`label` null: it abstains)."""
+
+    spans: list[SpanBody] | None = None
+    label: str | None = None
+    score: float | None = None
+    labels: list[LabelBody] | None = None
+    specialist: SpecialistRefBody
+    receipt: ReceiptBody
+    elapsed_ms: float
+
+
+class SignInRequest(_Body):
+    """Name and password of an account."""
+
+    username: str = Field(max_length=64)
+    password: str = Field(max_length=256)
+
+
+class SetupRequest(_Body):
+    """The one-time token and the administrator to be created."""
+
+    token: str = Field(max_length=128)
+    username: str = Field(max_length=64)
+    password: str = Field(max_length=256)
+
+
+class AccountRequest(_Body):
+    """An account to be created."""
+
+    username: str = Field(max_length=64)
+    password: str = Field(max_length=256)
+    roles: list[Role] = Field(min_length=1, max_length=3)
+
+
+class ApiKeyRequest(_Body):
+    """An API key to be created; its secret is shown once."""
+
+    name: str = Field(min_length=1, max_length=64)
+    scopes: list[str] = Field(default_factory=list, max_length=32)
+    days: int | None = Field(default=None, ge=1, le=3650)
+
+
+class RecordBody(_Body):
+    """One audit record without its sealed content."""
+
+    seq: int
+    record_id: str
+    time: datetime
+    kind: str
+    event: str
+    outcome: str
+    actor: str
+    exchange_id: str
+    attributes: dict[str, Any]
+    has_content: bool
+
+
+class RecordPage(_Body):
+    """Newest first; `next` is the `after` of the following page, null at the end."""
+
+    data: list[RecordBody]
+    next: int | None
+
+
+class RecordDetail(RecordBody):
+    """One record with its content, for those who may read it."""
+
+    content: str | None = None
+
+
+class ReceiptDetail(ReceiptBody):
+    """A receipt with the proof file (C2SP tlog-proof) that `auditverify` takes."""
+
+    proof_file: str
+
+
+class CheckpointBody(_Body):
+    """The newest signed tree head and the key that verifies it."""
+
+    checkpoint: str
+    verifier_key: str
+    origin: str
+    size: int
+
+
+class VerdictBody(_Body):
+    """What the stand-alone verifier says of the whole log; `exit_code` as in `audit/README.md`."""
+
+    verdict: str
+    exit_code: int
+    records: int
+    first_bad_seq: int | None = None
+    messages: list[str] = Field(default_factory=list)
+
+
+def receipt_body(receipt: Receipt) -> ReceiptBody:
+    """A receipt as JSON."""
+    return ReceiptBody(
+        record_id=receipt.record_id.hex(),
+        seq=receipt.seq,
+        leaf=receipt.leaf.hex(),
+        size=receipt.size,
+        origin=receipt.checkpoint.split("\n", 1)[0],
+        checkpoint=receipt.checkpoint,
+        proof=[node.hex() for node in receipt.proof],
+    )
+
+
+def span_bodies(answer: Answer) -> list[SpanBody]:
+    """The spans of an answer as JSON."""
+    return [
+        SpanBody(start=span.start, end=span.end, label=span.label, score=round(span.score, 4)) for span in answer.spans
+    ]
+
+
+def deidentify_response(answer: Answer, receipt: Receipt, style: str) -> DeidentifyResponse:
+    """The response of `POST /v1/deidentify`, and of `appliance deidentify --json`."""
+    assert answer.redaction is not None
+    return DeidentifyResponse(
+        text=answer.redaction.text,
+        spans=span_bodies(answer),
+        style=style,
+        counts=answer.counts(),
+        specialist=_ref(answer),
+        receipt=receipt_body(receipt),
+        elapsed_ms=answer.elapsed_ms,
+    )
+
+
+def run_response(answer: Answer, receipt: Receipt) -> RunResponse:
+    """The response of `POST /v1/specialists/{id}/run`."""
+    best = answer.labels[0] if answer.labels else None
+    is_tagger = answer.specialist.task == "tag"
+    return RunResponse(
+        spans=span_bodies(answer) if is_tagger else None,
+        label=best.label if best else None,
+        score=round(best.score, 4) if best else None,
+        labels=None
+        if is_tagger
+        else [LabelBody(label=item.label, score=round(item.score, 4)) for item in answer.labels],
+        specialist=_ref(answer),
+        receipt=receipt_body(receipt),
+        elapsed_ms=answer.elapsed_ms,
+    )
+
+
+def _ref(answer: Answer) -> SpecialistRefBody:
+    ref = answer.specialist
+    return SpecialistRefBody(id=ref.id, version=ref.version, sha256=ref.sha256)

@@ -1,0 +1,45 @@
+"""`appliance init`: create the data folder, with its keys, tables, base model and bundled specialists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from appliance.cli.terminal import HomeOption, configured, operator, reported, run, say
+from appliance.errors import HomeExists
+from appliance.service.appliance import open_log
+from appliance.service.events import new_event
+from appliance.service.initialise import initialise
+from appliance.types import Outcome
+
+
+def init(
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="Folder with model.safetensors and vocab.txt, for a site without a network.", exists=True),
+    ] = None,
+    if_missing: Annotated[bool, typer.Option("--if-missing", help="Do nothing if the folder is complete.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """Create the data folder: keys, tables, the base model (fetched once, checked by hash), bundled specialists.
+
+    Example: appliance init --home /var/lib/cloister
+    """
+    config = configured(home)
+    with reported():
+        try:
+            initialise(config, bundle=bundle, progress=say)
+        except HomeExists:
+            if if_missing:
+                return
+            raise
+
+    async def record_creation() -> None:
+        async with open_log(config) as log:
+            await log.append(new_event("appliance.initialised", operator().id, Outcome.COMPLETED))
+
+    run(record_creation)
+    say(f"ready: {config.home.root}")
+    say(f"the root key is {config.home.root_key_file}; keep a copy on another medium, or nobody can read the log")

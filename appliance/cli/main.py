@@ -1,0 +1,54 @@
+"""The `appliance` command. Each group of commands is a file beside this one; none contains a rule the API lacks.
+
+appliance --help
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from appliance import __version__
+from appliance.cli import api_keys, audit, doctor, init, serve, specialists, text, users
+
+app = typer.Typer(
+    name="appliance",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # a pretty traceback prints local variables: texts and keys
+    rich_markup_mode=None,
+    help="Cloister: specialist models, de-identification and a verifiable audit log, on your own machine.",
+)
+app.command("init")(init.init)
+app.command("serve")(serve.serve)
+app.command("deidentify")(text.deidentify)
+app.command("run")(text.run_specialist)
+app.command("doctor")(doctor.doctor)
+app.add_typer(specialists.commands, name="specialists")
+app.add_typer(users.commands, name="users")
+app.add_typer(api_keys.commands, name="api-keys")
+app.add_typer(audit.commands, name="audit")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Cloister: specialist models, de-identification and a verifiable audit log, on your own machine.
+
+    Example: appliance init && appliance deidentify note.txt
+    """
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    app()

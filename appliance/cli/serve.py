@@ -1,0 +1,131 @@
+"""`appliance serve`: the API at once, the pages as soon as Gradio is imported."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import signal
+import sys
+from typing import Annotated
+
+import typer
+import uvicorn
+
+import ui.site
+from appliance import __version__
+from appliance.api.app import create_api
+from appliance.api.security import SessionCookie
+from appliance.cli.terminal import HomeOption, configured, operator, run, say
+from appliance.config import Config, ServerConfig
+from appliance.errors import ConfigInvalid
+from appliance.service import accounts
+from appliance.service.appliance import Appliance, open_appliance
+from appliance.service.home import check_home, hold_server_lock
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on (default: server.host).")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen on (default: server.port).", min=0, max=65535)
+    ] = None,
+    setup_link: Annotated[
+        bool,
+        typer.Option("--setup-link/--no-setup-link", help="Print a one-time link while there is no administrator."),
+    ] = True,
+    home: HomeOption = None,
+) -> None:
+    """Serve the API and the pages until it is told to stop (Ctrl+C, SIGTERM).
+
+    Example: appliance serve --port 8443
+    """
+    config = configured(home)
+    run(lambda: _serve(config, config.server.model_copy(update=_given(host=host, port=port)), setup_link))
+
+
+def _given(**options: object) -> dict[str, object]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+async def _serve(config: Config, server: ServerConfig, setup_link: bool) -> None:
+    refuse_plain_text_off_the_machine(server)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    check_home(config.home)
+    with hold_server_lock(config.home):
+        async with open_appliance(config, via="server") as appliance:
+            await _serve_opened(appliance, server, setup_link)
+
+
+async def _serve_opened(appliance: Appliance, server: ServerConfig, setup_link: bool) -> None:
+    application = create_api(appliance)
+    if server.ui:
+        application = ui.site.create_site(application, site_settings(appliance.config, server))
+    listener = uvicorn.Server(
+        uvicorn.Config(
+            application,
+            host=server.host,
+            port=server.port,
+            loop="asyncio",  # the egress tripwire cannot see another loop's connections
+            lifespan="on",
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            proxy_headers=server.behind_proxy,
+            forwarded_allow_ips="127.0.0.1" if server.behind_proxy else None,
+            ssl_certfile=server.tls_certificate,
+            ssl_keyfile=server.tls_key,
+            timeout_graceful_shutdown=int(server.shutdown_s),
+        )
+    )
+    announcing = asyncio.create_task(_announce(listener, appliance, server, setup_link))
+    try:
+        await listener.serve()
+    finally:
+        announcing.cancel()
+    if not listener.started:
+        raise ConfigInvalid(
+            f"cannot listen on {server.host}:{server.port}",
+            hint="is another program using the port? choose one with --port",
+        )
+
+
+async def _announce(listener: uvicorn.Server, appliance: Appliance, server: ServerConfig, setup_link: bool) -> None:
+    """Say where the server is, once it listens."""
+    while not listener.started:
+        await asyncio.sleep(0.02)
+    port = listener.servers[0].sockets[0].getsockname()[1]
+    scheme = "https" if server.tls_certificate else "http"
+    address = f"{scheme}://{server.host}:{port}"
+    say(f"Cloister {__version__} serves {appliance.config.home.root} at {address}")
+    if setup_link and not await asyncio.to_thread(appliance.accounts.has_administrator):
+        token = await accounts.create_setup_link(appliance.accounts, appliance.audit, operator())
+        say(f"no administrator yet; open this link once, on this machine: {address}/setup#{token}")
+
+
+def refuse_plain_text_off_the_machine(server: ServerConfig) -> None:
+    """Passwords and notes never cross a network in the clear. Raises `ConfigInvalid`."""
+    if server.tls_certificate or server.behind_proxy or _is_loopback(server.host):
+        return
+    raise ConfigInvalid(
+        f"refusing to listen on {server.host} without TLS",
+        hint="set server.tls_certificate and server.tls_key, or server.behind_proxy when a proxy on this host ends TLS",
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def site_settings(config: Config, server: ServerConfig) -> ui.site.UiSettings:
+    """What the pages need to know of the configuration."""
+    return ui.site.UiSettings(
+        site_name=server.site_name,
+        session_cookie=SessionCookie.of(server, config.accounts).name,
+        text_chars_max=config.limits.text_chars_max,
+    )
+
+
+_ = signal

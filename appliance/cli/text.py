@@ -1,0 +1,215 @@
+"""`appliance deidentify` and `appliance run`: text in, findings and receipts out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Literal
+
+import msgspec
+import typer
+from rich.progress import TaskID
+
+from appliance.api.schemas import deidentify_response, receipt_body, run_response, span_bodies
+from appliance.audit.gate import Released
+from appliance.cli.exit_codes import SOME_LINES_FAILED
+from appliance.cli.terminal import (
+    HomeOption,
+    JsonOption,
+    configured,
+    operator,
+    print_json,
+    print_text,
+    progress_bar,
+    run,
+    say,
+)
+from appliance.config import Config
+from appliance.errors import ApplianceError, InputNotText, InputTooLong, InvalidRequest
+from appliance.service.appliance import Appliance, open_appliance
+from appliance.service.requests import Answer, Operation, SpecialistRequest, answer
+
+Style = Literal["label", "mask", "surrogate"]
+_LINES_AT_ONCE = 16  # lines in work together, so that the engine can batch them
+
+
+def deidentify(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="A UTF-8 text file; - reads standard input.")],
+    style: Annotated[
+        Style, typer.Option(help="label: [NAME 1]; mask: one █ a character; surrogate: made-up values.")
+    ] = "label",
+    specialist: Annotated[str, typer.Option(help="Which specialist marks the identifiers.")] = "phi-deid",
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """De-identify one text and print it; what was found and the receipt go to stderr.
+
+    Example: appliance deidentify note.txt --style surrogate > clean.txt
+    """
+    run(lambda: _deidentify(configured(home), file, style, specialist, as_json))
+
+
+def run_specialist(
+    specialist: Annotated[str, typer.Argument(help="Id of the specialist, as `appliance specialists list` shows.")],
+    jsonl: Annotated[Path, typer.Option("--jsonl", help='Input: one {"id": …, "text": …} a line.')],
+    out: Annotated[Path, typer.Option("--out", help="Output: one JSON line for each input line, in the same order.")],
+    home: HomeOption = None,
+) -> None:
+    """Run a specialist over a file of JSON lines. Exit status 3: some lines failed, and say why.
+
+    Example: appliance run phi-deid --jsonl notes.jsonl --out spans.jsonl
+    """
+    failed = run(lambda: _run_lines(configured(home), specialist, jsonl, out))
+    if failed:
+        raise typer.Exit(SOME_LINES_FAILED)
+
+
+async def _deidentify(config: Config, file: str, style: Style, specialist: str, as_json: bool) -> None:
+    text = _read_text(file, config.limits.text_chars_max)
+    async with open_appliance(config, via="cli", specialists=(specialist,)) as appliance:
+        wanted = SpecialistRequest(text, specialist, Operation.DEIDENTIFY, style)
+        released = await answer(appliance, operator(), wanted)
+    if as_json:
+        body = deidentify_response(released.value, released.receipt, style)
+        print_json(body.model_dump(include={"text", "spans", "receipt"}, mode="json"))
+        return
+    _summarise(released, text)
+    assert released.value.redaction is not None
+    print_text(released.value.redaction.text)
+
+
+def _summarise(released: Released[Answer], text: str) -> None:
+    found, receipt = released.value, released.receipt
+    counts = ", ".join(f"{count} {label}" for label, count in found.counts().items()) or "nothing"
+    by = f"{found.specialist.id} {found.specialist.version}"
+    say(f"found {counts} in {len(text)} characters, {found.elapsed_ms:.0f} ms, by {by}")
+    say(f"recorded as {receipt.record_id.hex()}, number {receipt.seq} under a signed checkpoint of {receipt.size}")
+
+
+def _read_text(file: str, chars_max: int) -> str:
+    """The text of a file or of standard input. Raises `InvalidRequest` for what cannot be read as UTF-8."""
+    bytes_max = 4 * chars_max  # the longest UTF-8 character
+    try:
+        if file == "-":
+            raw = sys.stdin.buffer.read(bytes_max + 1)
+        else:
+            with Path(file).open("rb") as stream:
+                raw = stream.read(bytes_max + 1)
+    except OSError as error:
+        raise InvalidRequest(
+            f"cannot read {file}: {error.strerror}", hint="check the path and its permissions"
+        ) from None
+    if len(raw) > bytes_max:
+        raise InputTooLong(
+            f"{file} is larger than {bytes_max} bytes", hint="split it, or raise limits.text_chars_max in config.toml"
+        )
+    return _decode(raw, file)
+
+
+def _decode(raw: bytes, name: str) -> str:
+    try:
+        return raw.decode("utf-8-sig" if raw.startswith(b"\xef\xbb\xbf") else "utf-8")
+    except UnicodeDecodeError as error:
+        raise InputNotText(
+            f"{name} is not valid UTF-8 at byte {error.start}", hint="convert it first: iconv -f WINDOWS-1252 -t UTF-8"
+        ) from None
+
+
+async def _run_lines(config: Config, specialist: str, source: Path, target: Path) -> int:
+    """Run the whole file; returns how many lines failed. The output appears under its name when it is complete."""
+    draft = target.with_name(target.name + ".partial")
+    failed = 0
+    try:
+        with source.open("rb") as lines, draft.open("wb") as output, progress_bar() as bar:
+            task = bar.add_task(f"{specialist}", total=_count_lines(source))
+            async with open_appliance(config, via="cli", specialists=(specialist,)) as appliance:
+                async for row in _answers(appliance, specialist, lines):
+                    failed += "error" in row
+                    output.write(msgspec.json.encode(row) + b"\n")
+                    bar.advance(TaskID(task))
+        draft.replace(target)
+    except OSError as error:
+        raise InvalidRequest(
+            f"cannot work on {error.filename or target}: {error.strerror}", hint="check the paths and the free space"
+        ) from None
+    if failed:
+        say(f"{failed} lines failed; each says why in {target}")
+    return failed
+
+
+def _count_lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b"")) or 1
+
+
+async def _answers(appliance: Appliance, specialist: str, lines: BinaryIO) -> AsyncIterator[dict[str, Any]]:
+    """One output row for each input line, in order, with a bounded number of lines in work."""
+    waiting: list[asyncio.Task[dict[str, Any]]] = []
+    try:
+        for raw in _bounded_lines(lines, appliance.config.limits.jsonl_line_bytes_max):
+            waiting.append(asyncio.create_task(_answer_line(appliance, specialist, raw)))
+            if len(waiting) >= _LINES_AT_ONCE:
+                yield await waiting.pop(0)
+        while waiting:
+            yield await waiting.pop(0)
+    finally:
+        for task in waiting:
+            task.cancel()
+        for task in waiting:
+            with contextlib.suppress(asyncio.CancelledError, ApplianceError):
+                await task
+
+
+def _bounded_lines(lines: BinaryIO, bytes_max: int) -> Iterator[bytes | None]:
+    """The lines of a file; None for one that is longer than `bytes_max`, of which no more than that is held."""
+    while line := lines.readline(bytes_max + 1):
+        if len(line) <= bytes_max:
+            if line.strip():
+                yield line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = lines.readline(bytes_max + 1)
+        yield None
+
+
+async def _answer_line(appliance: Appliance, specialist: str, raw: bytes | None) -> dict[str, Any]:
+    line: dict[str, Any] = {"id": None}
+    try:
+        line |= _parse_line(raw, appliance.config.limits.jsonl_line_bytes_max)
+        released = await answer(appliance, operator(), SpecialistRequest(_text_of(line), specialist))
+    except InvalidRequest as error:
+        # Only what this one line asked for is wrong; an engine or an audit log that fails ends the run.
+        return {"id": line["id"], "error": {"code": error.code, "message": error.message}}
+    return {"id": line["id"]} | _findings(released)
+
+
+def _parse_line(raw: bytes | None, bytes_max: int) -> dict[str, Any]:
+    if raw is None:
+        raise InputTooLong(f"the line is longer than {bytes_max} bytes")
+    try:
+        line = msgspec.json.decode(raw)
+    except UnicodeDecodeError:
+        raise InputNotText("the line is not valid UTF-8") from None
+    except msgspec.DecodeError:
+        raise InvalidRequest("the line is not JSON") from None
+    if not isinstance(line, dict) or "id" not in line:
+        raise InvalidRequest('the line is not an object with an "id"')
+    return line
+
+
+def _text_of(line: dict[str, Any]) -> str:
+    text = line.get("text")
+    if not isinstance(text, str):
+        raise InvalidRequest('the line has no "text"')
+    return text
+
+
+def _findings(released: Released[Answer]) -> dict[str, Any]:
+    receipt = receipt_body(released.receipt).model_dump(mode="json")
+    body = run_response(released.value, released.receipt)
+    if body.spans is not None:
+        return {"spans": [span.model_dump() for span in span_bodies(released.value)], "receipt": receipt}
+    return {"label": body.label, "score": body.score, "receipt": receipt}

@@ -1,0 +1,133 @@
+"""`appliance users`: accounts of people."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from appliance.accounts.views import AccountView
+from appliance.api.routes_accounts import account_body
+from appliance.cli.terminal import HomeOption, JsonOption, configured, operator, print_json, print_table, run, say
+from appliance.config import Config
+from appliance.service import accounts
+from appliance.service.appliance import open_directory, open_log
+
+commands = typer.Typer(no_args_is_help=True, help="Accounts of people.")
+
+_PASSWORD_BYTES_MAX = 1024
+NameArgument = Annotated[str, typer.Argument(help="User name.")]
+
+
+@commands.command("add")
+def add(
+    name: NameArgument,
+    role: Annotated[list[str], typer.Option(help="user, admin or auditor; may be repeated.")],
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
+    """Add an account. The password is asked for, or read from standard input when that is not a terminal.
+
+    Example: appliance users add ana --role user
+    """
+    config = configured(home)
+    password = read_password()
+
+    async def create() -> AccountView:
+        async with open_log(config) as log:
+            with open_directory(config) as directory:
+                return await accounts.create_account(directory, log, operator(), name, password, role)
+
+    account = run(create)
+    if as_json:
+        print_json(account_body(account))
+    else:
+        say(f"added {account.name} ({', '.join(sorted(account.roles))})")
+
+
+@commands.command("list")
+def list_users(as_json: JsonOption = False, home: HomeOption = None) -> None:
+    """List the accounts.
+
+    Example: appliance users list --json
+    """
+    config = configured(home)
+
+    async def read() -> tuple[AccountView, ...]:
+        with open_directory(config) as directory:
+            return await accounts.list_accounts(directory, operator())
+
+    bodies = [account_body(account) for account in run(read)]
+    if as_json:
+        print_json(bodies)
+        return
+    print_table(("name", "roles", "created", "state"), [_row(body) for body in bodies])
+
+
+@commands.command("disable")
+def disable(name: NameArgument, home: HomeOption = None) -> None:
+    """Disable an account: its sessions and API keys end at once.
+
+    Example: appliance users disable ana
+    """
+    config = configured(home)
+
+    async def change() -> AccountView:
+        async with open_log(config) as log:
+            with open_directory(config) as directory:
+                return await accounts.disable_account(directory, log, operator(), name)
+
+    say(f"disabled {run(change).name}")
+
+
+@commands.command("enable")
+def enable(name: NameArgument, home: HomeOption = None) -> None:
+    """Let a disabled account work again.
+
+    Example: appliance users enable ana
+    """
+    config = configured(home)
+
+    async def change() -> AccountView:
+        async with open_log(config) as log:
+            with open_directory(config) as directory:
+                return await accounts.enable_account(directory, log, operator(), name)
+
+    say(f"enabled {run(change).name}")
+
+
+@commands.command("setup-link")
+def setup_link(
+    recover: Annotated[
+        bool, typer.Option("--recover", help="Also while there is an administrator, who has left or is locked out.")
+    ] = False,
+    home: HomeOption = None,
+) -> None:
+    """Make a one-time token for the page /setup, which creates an administrator.
+
+    Example: appliance users setup-link
+    """
+    config = configured(home)
+    token = run(lambda: make_setup_link(config, recover=recover))
+    say("open the appliance's address with this path, once:")
+    sys.stdout.write(f"/setup#{token}\n")
+
+
+async def make_setup_link(config: Config, *, recover: bool = False) -> str:
+    """The token of a new one-time link."""
+    async with open_log(config) as log:
+        with open_directory(config) as directory:
+            return await accounts.create_setup_link(directory, log, operator(), recover=recover)
+
+
+def read_password() -> str:
+    """A password from a prompt that does not show it, or the first line of a pipe; never from an argument."""
+    if sys.stdin.isatty():
+        return typer.prompt("password", hide_input=True, confirmation_prompt=True, err=True)
+    return sys.stdin.readline(_PASSWORD_BYTES_MAX).rstrip("\r\n")
+
+
+def _row(body: dict[str, Any]) -> tuple[str, str, str, str]:
+    state = "disabled" if body["disabled"] else "active"
+    return body["name"], ", ".join(body["roles"]), body["created"][:10], state

@@ -1,0 +1,156 @@
+"""The composition root: opens the rooms of one data folder, in order, and closes them in reverse.
+
+    async with open_appliance(config, via="cli") as appliance:
+        released = await answer(appliance, principal, request)
+
+Owns no state of its own: `Appliance` is a frozen bundle of the rooms, and every use case takes it as an argument.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+from appliance import __version__
+from appliance.accounts.directory import Directory
+from appliance.audit.log import AuditLog
+from appliance.audit.root_key import read_root_key
+from appliance.config import Config
+from appliance.engine.client import Engine, EngineEvent
+from appliance.errors import ApplianceError
+from appliance.service.events import Via, new_event
+from appliance.service.home import check_home, check_marker
+from appliance.service.recovery import recover
+from appliance.specialists.base_model import open_base_model
+from appliance.specialists.registry import Registry
+from appliance.specialists.tokenization import WordPiece
+from appliance.storage.database import Engine as DatabaseEngine
+from appliance.storage.database import open_database
+from appliance.storage.revisions import require_current
+from appliance.types import Outcome
+
+SYSTEM = "system"
+_ENGINE_EVENTS_MAX = 100
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Appliance:
+    """The opened rooms of one data folder. `via` says whose exchanges these are (see `service/recovery.py`)."""
+
+    config: Config
+    via: Via
+    accounts: Directory
+    audit: AuditLog
+    registry: Registry
+    engine: Engine
+    wordpiece: WordPiece
+
+
+@asynccontextmanager
+async def open_appliance(
+    config: Config, *, via: Via, specialists: tuple[str, ...] | None = None
+) -> AsyncIterator[Appliance]:
+    """The whole appliance. `specialists` are loaded before it is handed out (None: all); others at their first use.
+
+    Raises a `HomeError`, `WrongKey`, `KeystoreInvalid`, `AuditUnavailable`, `ModelFileRefused`, `EngineUnavailable`.
+    """
+    await asyncio.to_thread(check_home, config.home)
+    async with AsyncExitStack() as stack:
+        directory = stack.enter_context(open_directory(config))
+        registry = stack.enter_context(open_registry(config))
+        base = await asyncio.to_thread(open_base_model, config.home)
+        wordpiece = await asyncio.to_thread(WordPiece.from_vocab, base.vocab)
+        watcher = _EngineWatcher()
+        # The log and the worker start side by side: each mostly waits for its process.
+        async with asyncio.TaskGroup() as starting:
+            opening = starting.create_task(_open_log(config))
+            engine_start = starting.create_task(
+                Engine.start(config.engine, base.path, base.sha256, config.home.runtime, on_event=watcher.note)
+            )
+        log, engine = opening.result(), engine_start.result()
+        stack.push_async_callback(log.close)
+        stack.push_async_callback(engine.close)
+        appliance = Appliance(config, via, directory, log, registry, engine, wordpiece)
+        wanted = registry.list() if specialists is None else [registry.get(name) for name in specialists]
+        for entry in wanted:
+            await engine.load(entry.adapter())
+        if via == "server":
+            await recover(directory, log)
+            await log.append(new_event("appliance.started", SYSTEM, Outcome.COMPLETED, {"version": __version__}))
+        watching = asyncio.create_task(watcher.record(log))
+        try:
+            yield appliance
+        finally:
+            watching.cancel()
+            if via == "server" and log.alive:
+                await log.append(new_event("appliance.stopped", SYSTEM, Outcome.COMPLETED))
+
+
+@asynccontextmanager
+async def open_log(config: Config) -> AsyncIterator[AuditLog]:
+    """The audit log alone, for commands that need no engine."""
+    await asyncio.to_thread(check_home, config.home)
+    log = await _open_log(config)
+    try:
+        yield log
+    finally:
+        await log.close()
+
+
+@contextmanager
+def open_directory(config: Config) -> Iterator[Directory]:
+    """The accounts alone."""
+    with _open_app_database(config) as engine:
+        yield Directory(engine, config.accounts)
+
+
+@contextmanager
+def open_registry(config: Config) -> Iterator[Registry]:
+    """The registry of specialists alone."""
+    with _open_app_database(config) as engine:
+        yield Registry(engine, config.home)
+
+
+async def _open_log(config: Config) -> AuditLog:
+    root_key = await asyncio.to_thread(read_root_key, config.home.root_key_file)
+    return await AuditLog.open(config, root_key)
+
+
+@contextmanager
+def _open_app_database(config: Config) -> Iterator[DatabaseEngine]:
+    check_marker(config.home)
+    engine = open_database(config.home.database, mode="rw")
+    try:
+        require_current(engine, config.home.database)
+        yield engine
+    finally:
+        engine.dispose()
+
+
+class _EngineWatcher:
+    """Puts what happens to the engine worker into the log, in order, outside the engine's own loop."""
+
+    def __init__(self) -> None:
+        self._events: asyncio.Queue[EngineEvent] = asyncio.Queue(maxsize=_ENGINE_EVENTS_MAX)
+
+    def note(self, event: EngineEvent) -> None:
+        """Called by the engine; never waits."""
+        try:
+            self._events.put_nowait(event)
+        except asyncio.QueueFull:
+            # A worker that dies this often is on the operator's screen already; the log has the first hundred.
+            logger.error("engine event %s was not recorded: too many are waiting", event.kind)
+
+    async def record(self, log: AuditLog) -> None:
+        """Append each event as it comes, until cancelled."""
+        while True:
+            event = await self._events.get()
+            attributes = {"kind": event.kind, "detail": event.detail[:200]}
+            try:
+                await log.append(new_event("engine.event", SYSTEM, Outcome.COMPLETED, attributes))
+            except ApplianceError as error:
+                logger.error("engine event %s was not recorded: %s", event.kind, error.code)

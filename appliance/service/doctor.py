@@ -1,0 +1,117 @@
+"""What `appliance doctor` examines: the machine, the data folder, the keys, the log, the engine and its isolation.
+
+Each check returns one `Check`; none stops the others, so that one report names everything that is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import shutil
+import stat
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from appliance import __version__
+from appliance.audit.root_key import read_root_key
+from appliance.config import Config, Home
+from appliance.errors import ApplianceError
+from appliance.service.appliance import open_appliance, open_log
+from appliance.service.home import check_home
+from appliance.storage.database import sqlite_version
+
+State = Literal["ok", "warn", "fail"]
+_MEMORY_BYTES_MIN = 1024**3
+_DISK_BYTES_MIN = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding: what was looked at, what was found, and what to do if it is not well."""
+
+    name: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+async def examine(config: Config, *, start_engine: bool = True) -> tuple[Check, ...]:
+    """All checks, in the order in which a person would repair what they name."""
+    checks = [check_release(), check_sqlite(), check_memory(), check_disk(config.home)]
+    checks.append(await _guarded("data folder", lambda: _check_folder(config.home)))
+    if checks[-1].state == "fail":
+        return tuple(checks)
+    checks.append(check_modes(config.home))
+    checks.append(await _guarded("root key", lambda: _check_root_key(config.home)))
+    checks.append(await _guarded("audit log", lambda: _check_log(config)))
+    if start_engine:
+        checks.append(await _guarded("engine", lambda: _check_engine(config)))
+    return tuple(checks)
+
+
+def check_release() -> Check:
+    """Which release on which Python and processor."""
+    return Check("release", "ok", f"Cloister {__version__}, Python {platform.python_version()}, {platform.machine()}")
+
+
+def check_sqlite() -> Check:
+    """The SQLite in use is one without the WAL-reset corruption (storage refuses an older one)."""
+    return Check("sqlite", "ok", sqlite_version())
+
+
+def check_memory() -> Check:
+    """Enough memory for the base model and a few specialists."""
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    state: State = "ok" if available >= _MEMORY_BYTES_MIN else "warn"
+    return Check("memory", state, f"{available / 2**30:.1f} GiB", "1 GiB or more is needed to serve many users")
+
+
+def check_disk(home: Home) -> Check:
+    """Room for the log to grow."""
+    place = next(path for path in (home.root, *home.root.parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    state: State = "ok" if free >= _DISK_BYTES_MIN else "warn"
+    return Check("disk", state, f"{free / 2**30:.1f} GiB free at {place}", "free some space: a full disk stops answers")
+
+
+def check_modes(home: Home) -> Check:
+    """Nobody but the owner can read the folder."""
+    open_paths = [path for path in home.folders() if stat.S_IMODE(path.stat().st_mode) & 0o077]
+    if not open_paths:
+        return Check("permissions", "ok", "readable by the owner only")
+    return Check("permissions", "fail", f"{open_paths[0]} is readable by others", f"chmod -R go= {home.root}")
+
+
+async def _guarded(name: str, check: Callable[[], Awaitable[Check]]) -> Check:
+    try:
+        return await check()
+    except ApplianceError as error:
+        return Check(name, "fail", error.message, error.hint or "see the documentation")
+
+
+async def _check_folder(home: Home) -> Check:
+    await asyncio.to_thread(check_home, home)
+    return Check("data folder", "ok", str(home.root))
+
+
+async def _check_root_key(home: Home) -> Check:
+    await asyncio.to_thread(read_root_key, home.root_key_file)
+    return Check("root key", "ok", str(home.root_key_file))
+
+
+async def _check_log(config: Config) -> Check:
+    async with open_log(config) as log:
+        note = await log.checkpoint()
+    size = note.split("\n")[1]
+    return Check("audit log", "ok", f"{size} records under a signed checkpoint")
+
+
+async def _check_engine(config: Config) -> Check:
+    async with open_appliance(config, via="cli") as appliance:
+        status = appliance.engine.status()
+    isolated = "namespace" in status.isolation or "seccomp" in status.isolation
+    found = f"{status.device}; isolation: {status.isolation}"
+    remedy = "the worker could not cut itself off from the network; run it on a kernel with seccomp or user namespaces"
+    return Check("engine", "ok" if isolated else "warn", found, remedy)
