@@ -33,7 +33,17 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from appliance.errors import HomeError, HomeFull, HomeInUse, HomeNotInitialised, HomeReadOnly
 
-__all__ = ["Connection", "Engine", "Journal", "Mode", "open_database", "reading", "translate", "writing"]
+__all__ = [
+    "Connection",
+    "Engine",
+    "Journal",
+    "Mode",
+    "open_database",
+    "reading",
+    "sqlite_version",
+    "translate",
+    "writing",
+]
 
 Mode = Literal["ro", "rw", "create"]
 Journal = Literal["wal", "delete"]
@@ -86,6 +96,11 @@ def open_database(
         engine.dispose()
         raise
     return engine
+
+
+def sqlite_version() -> str:
+    """The release of SQLite in use."""
+    return dbapi2.sqlite_version
 
 
 @contextmanager

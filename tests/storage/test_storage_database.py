@@ -15,7 +15,7 @@ from sqlalchemy import insert, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from appliance.errors import HomeError, HomeFull, HomeInUse, HomeNotInitialised, HomeReadOnly
-from appliance.storage.database import SQLITE_VERSION_MIN, open_database, reading, translate, writing
+from appliance.storage.database import SQLITE_VERSION_MIN, open_database, reading, sqlite_version, translate, writing
 from appliance.storage.tables import app_metadata, meta
 
 
@@ -50,6 +50,7 @@ def pragma(engine, name):
 
 def test_the_bundled_sqlite_has_no_wal_reset_corruption():
     assert dbapi2.sqlite_version_info >= SQLITE_VERSION_MIN
+    assert sqlite_version() == ".".join(str(part) for part in dbapi2.sqlite_version_info)
 
 
 def test_what_is_written_is_read_and_what_raised_is_not(engine):
