@@ -1,1 +1,1 @@
-"""Who is asking and whether they may."""
+"""Who is asking (`Principal`) and whether they may (`Action`). State and contract: README.md."""
