@@ -63,13 +63,17 @@ class _Form:
 def propagate(
     text: str,
     spans: Sequence[Span],
+    found: Words | None = None,
     *,
     name_score_min: float = NAME_SCORE_MIN,
     part_score_min: float = PART_SCORE_MIN,
     other_score_min: float = OTHER_SCORE_MIN,
 ) -> tuple[Span, ...]:
-    """`spans` (sorted, disjoint) and every recurrence of them that touches none of them, sorted and disjoint."""
-    found = words(text)
+    """`spans` (sorted, disjoint) and every recurrence of them that touches none of them, sorted and disjoint.
+
+    `found` are the words of `text`, where the caller has them already.
+    """
+    found = found or words(text)
     folded = tuple(word.casefold() for word in found.texts)
     places: defaultdict[str, list[int]] = defaultdict(list)
     for number, word in enumerate(folded):
