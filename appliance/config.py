@@ -123,6 +123,7 @@ class EngineConfig(_Section):
     adapters_max: int = Field(default=64, ge=1)
     start_s: float = Field(default=30.0, gt=0)
     request_s: float = Field(default=120.0, gt=0)
+    watchdog_s: float = Field(default=30.0, gt=0)  # a worker silent for this long is killed
     restart_backoff_s: float = Field(default=0.25, gt=0)
     restart_backoff_max_s: float = Field(default=30.0, gt=0)
     memory_bytes_max: int = Field(default=4 * 1024**3, ge=64 * 1024**2)
@@ -138,6 +139,8 @@ class AuditConfig(_Section):
     batch_max: int = Field(default=256, ge=1, le=4096)
     record_bytes_max: int = Field(default=8 * 1024 * 1024, ge=4096)
     heartbeat_s: float = Field(default=60.0, gt=0)
+    restart_backoff_s: float = Field(default=0.1, gt=0)
+    restart_backoff_max_s: float = Field(default=10.0, gt=0)
     disk_free_bytes_min: int = Field(default=64 * 1024 * 1024, ge=0)
 
 

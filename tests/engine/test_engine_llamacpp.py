@@ -1,0 +1,103 @@
+"""llama.cpp computes what BERT says: token states equal a numpy reference, alone or in any company, with any adapter.
+
+A tiny random model and two random adapters are written on the spot. The library keeps attention in half precision,
+hence the tolerance.
+"""
+
+import numpy as np
+import pytest
+from engine_tiny_bert import encode, merged, random_bert, random_lora, write_base, write_lora
+
+from appliance.engine.llamacpp import LlamaEncoder
+from appliance.errors import ModelFileRefused, SpecialistFileInvalid
+
+TOLERANCE = 0.01
+MODEL = random_bert(np.random.default_rng(7))
+LORAS = {name: random_lora(np.random.default_rng(seed), MODEL) for seed, name in enumerate("ab")}
+RNG = np.random.default_rng(5)
+SEQUENCES = [RNG.integers(5, 96, length).astype(np.int32) for length in (3, 1, 64, 17, 130)]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    write_base(folder / "base.gguf", MODEL)
+    for name, lora in LORAS.items():
+        write_lora(folder / f"{name}.gguf", lora)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoder(files):
+    encoder = LlamaEncoder.open(files / "base.gguf", threads=1, microbatch_tokens=256, sequences_max=8)
+    for name in LORAS:
+        encoder.load_adapter(name, files / f"{name}.gguf")
+    return encoder
+
+
+def expected(adapter, sequence):
+    return encode(MODEL if adapter is None else merged(MODEL, LORAS[adapter]), list(sequence))
+
+
+def split(states, sequences):
+    return np.split(states.copy(), np.cumsum([len(sequence) for sequence in sequences])[:-1])
+
+
+def test_the_facts_are_the_model_s(encoder):
+    assert (encoder.facts.states, encoder.facts.positions, encoder.facts.vocabulary) == (64, 512, 96)
+    assert encoder.facts.device.startswith(("CPU", "GPU"))
+
+
+@pytest.mark.parametrize("adapter", [None, "a", "b"])
+def test_states_equal_the_reference_with_the_adapter_merged(encoder, adapter):
+    states = split(encoder.encode(adapter, SEQUENCES), SEQUENCES)
+    for sequence, found in zip(SEQUENCES, states, strict=True):
+        assert np.abs(found - expected(adapter, sequence)).max() < TOLERANCE
+
+
+def test_a_sequence_has_the_same_states_alone_and_in_a_mixed_batch(encoder):
+    together = split(encoder.encode("a", SEQUENCES), SEQUENCES)
+    for sequence, found in zip(SEQUENCES, together, strict=True):
+        assert np.abs(found - encoder.encode("a", [sequence])).max() < TOLERANCE
+
+
+def test_adapters_do_not_leak_between_batches(encoder):
+    for adapter in ("a", None, "b", "a", "b", None):
+        found = encoder.encode(adapter, SEQUENCES[:1])
+        assert np.abs(found - expected(adapter, SEQUENCES[0])).max() < TOLERANCE
+    assert np.abs(expected("a", SEQUENCES[0]) - expected("b", SEQUENCES[0])).max() > 100 * TOLERANCE
+
+
+def test_a_sequence_may_be_as_long_as_the_model_allows(encoder):
+    sequence = RNG.integers(5, 96, 512).astype(np.int32)
+    assert np.abs(encoder.encode(None, [sequence]) - expected(None, sequence)).max() < TOLERANCE
+
+
+def test_an_unloaded_adapter_is_gone_even_if_it_was_the_last_one_used(files):
+    encoder = LlamaEncoder.open(files / "base.gguf", threads=1, microbatch_tokens=64, sequences_max=8)
+    encoder.load_adapter("a", files / "a.gguf")
+    encoder.encode("a", SEQUENCES[:1])
+    encoder.unload_adapter("a")
+    encoder.unload_adapter("a")
+    assert np.abs(encoder.encode(None, SEQUENCES[:1]) - expected(None, SEQUENCES[0])).max() < TOLERANCE
+    encoder.load_adapter("a", files / "a.gguf")
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path):
+    (tmp_path / "base.gguf").write_bytes(b"not a model" * 100)
+    with pytest.raises(ModelFileRefused, match="cannot load the base model"):
+        LlamaEncoder.open(tmp_path / "base.gguf", threads=1, microbatch_tokens=64, sequences_max=8)
+
+
+def test_a_truncated_adapter_is_refused_with_the_library_s_reason(files, encoder, tmp_path):
+    whole = (files / "a.gguf").read_bytes()
+    (tmp_path / "cut.gguf").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SpecialistFileInvalid, match="not within the file bounds"):
+        encoder.load_adapter("cut", tmp_path / "cut.gguf")
+
+
+def test_an_adapter_for_another_base_is_refused(encoder, tmp_path):
+    other = random_bert(np.random.default_rng(1), states=32)
+    write_lora(tmp_path / "other.gguf", random_lora(np.random.default_rng(1), other))
+    with pytest.raises(SpecialistFileInvalid, match="wrong base model"):
+        encoder.load_adapter("other", tmp_path / "other.gguf")
