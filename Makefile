@@ -41,6 +41,11 @@ $(STAMPS)/bench: $(STAMPS)/training
 	@tests/setup/install.sh $(VENV) "dev,training,bench"
 	@touch $@
 
+# The tests run the real base model; fetching it is set-up, so that the suite itself needs no network.
+$(STAMPS)/base-model: $(STAMPS)/dev
+	@$(PYTHON) tests/setup/base_model.py .cache/base-model
+	@touch $@
+
 $(STAMPS)/chromium: $(STAMPS)/venv
 	@tests/setup/chromium.sh
 	@touch $@
@@ -51,10 +56,10 @@ demo: $(STAMPS)/runtime
 demo-stop:
 	@APPLIANCE_HOME=$(CURDIR)/$(DEMO_HOME) $(PYTHON) -m appliance.cli.demo --stop
 
-test: $(STAMPS)/dev $(STAMPS)/chromium
+test: $(STAMPS)/dev $(STAMPS)/base-model $(STAMPS)/chromium
 	$(PYTHON) -m pytest -m "not long"
 
-test-long: $(STAMPS)/training $(STAMPS)/chromium
+test-long: $(STAMPS)/training $(STAMPS)/base-model $(STAMPS)/chromium
 	$(PYTHON) -m pytest -m "long or not long"
 
 lint: $(STAMPS)/dev

@@ -40,6 +40,9 @@ class Metrics:
             "cloister_engine_restarts", "Engine worker restarts since start", registry=self.registry
         )
         self.engine_queue = Gauge("cloister_engine_queue", "Sequences waiting for the engine", registry=self.registry)
+        self.engine_memory = Gauge(
+            "cloister_engine_memory_bytes", "Proportional memory of the engine worker", registry=self.registry
+        )
         self.audit_up = Gauge("cloister_audit_up", "1 while records can be appended", registry=self.registry)
 
     def render(self, appliance: Appliance) -> bytes:
@@ -47,7 +50,8 @@ class Metrics:
         engine = appliance.engine.status()
         self.engine_up.set(engine.state == "ready")
         self.engine_restarts.set(engine.restarts)
-        self.engine_queue.set(engine.queue)
+        self.engine_queue.set(engine.queued_sequences)
+        self.engine_memory.set(engine.pss_bytes)
         self.audit_up.set(appliance.audit.alive)
         return generate_latest(self.registry)
 

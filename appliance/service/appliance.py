@@ -30,7 +30,7 @@ from appliance.specialists.tokenization import WordPiece
 from appliance.storage.database import Engine as DatabaseEngine
 from appliance.storage.database import open_database
 from appliance.storage.revisions import require_current
-from appliance.types import Outcome
+from appliance.types import AttributeValue, Outcome
 
 SYSTEM = "system"
 _ENGINE_EVENTS_MAX = 100
@@ -63,7 +63,7 @@ async def open_appliance(
         directory = stack.enter_context(open_directory(config))
         registry = stack.enter_context(open_registry(config))
         base = await asyncio.to_thread(open_base_model, config.home)
-        wordpiece = await asyncio.to_thread(WordPiece.from_vocab, base.vocab)
+        wordpiece = await asyncio.to_thread(WordPiece.from_vocab, base.vocabulary)
         watcher = _EngineWatcher()
         # The log and the worker start side by side: each mostly waits for its process.
         async with asyncio.TaskGroup() as starting:
@@ -149,7 +149,7 @@ class _EngineWatcher:
         """Append each event as it comes, until cancelled."""
         while True:
             event = await self._events.get()
-            attributes = {"kind": event.kind, "detail": event.detail[:200]}
+            attributes: dict[str, AttributeValue] = {"kind": event.kind, **event.attributes}
             try:
                 await log.append(new_event("engine.event", SYSTEM, Outcome.COMPLETED, attributes))
             except ApplianceError as error:
