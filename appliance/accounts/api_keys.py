@@ -1,6 +1,6 @@
 """API keys as values: `clk_<id>_<secret>`, how one is read, and which scopes one may carry.
 
-    text = format_api_key(3, new_secret())     # "clk_3_Vn0…", shown once
+    text = format_api_key(3, new_api_secret())     # "clk_3_Vn0…", shown once
     parse_api_key(text)                        # ParsedKey(id=3, secret_hash=…), or None
 
 The hash is over the whole text, so an id cannot be exchanged. No I/O.
@@ -9,7 +9,6 @@ The hash is over the whole text, so an id cannot be exchanged. No I/O.
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,7 +22,6 @@ PREFIX = "clk"
 DAYS_MAX = 3650
 API_KEYS_PER_ACCOUNT_MAX = 100
 LAST_USED_STEP_MS = 3_600_000  # "in use this hour" is what the administrator asks; a write per request is not worth it
-_SECRET_BYTES = 32
 _PATTERN = re.compile(rf"{PREFIX}_([1-9][0-9]{{0,17}})_([A-Za-z0-9_-]{{43}})")
 
 
@@ -47,11 +45,6 @@ class ParsedKey:
 
     id: int
     secret_hash: bytes
-
-
-def new_secret() -> str:
-    """256 random bits as 43 characters."""
-    return secrets.token_urlsafe(_SECRET_BYTES)
 
 
 def format_api_key(key_id: int, secret: str) -> str:

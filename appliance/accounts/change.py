@@ -28,7 +28,6 @@ from appliance.accounts.api_keys import (
     check_days,
     check_scopes,
     format_api_key,
-    new_secret,
 )
 from appliance.accounts.names import check_key_name, check_user_name, fold
 from appliance.accounts.passwords import Passwords
@@ -36,7 +35,7 @@ from appliance.accounts.setup import SETUP_ROLES, new_setup_token, setup_token_h
 from appliance.accounts.store import StoredAccount
 from appliance.accounts.views import AccountView, account_view, api_key_view
 from appliance.config import AccountsConfig
-from appliance.crypto.secrets import hash_api_secret
+from appliance.crypto.secrets import hash_api_secret, new_api_secret
 from appliance.errors import AccountNotFound, Conflict, NotFound, SetupLinkInvalid
 from appliance.storage.database import Connection, Engine, writing
 
@@ -163,7 +162,7 @@ class Change:
             )
         expires_ms = self._now_ms + lifetime * _DAY_MS
         key_id = store.reserve_api_key(connection, account.id, name, checked, self._now_ms, expires_ms)
-        text = format_api_key(key_id, new_secret())
+        text = format_api_key(key_id, new_api_secret())
         store.set_api_key_hash(connection, key_id, hash_api_secret(text))
         stored = store.api_key_by_id(connection, key_id)
         assert stored is not None, "the row was written in this transaction"

@@ -179,7 +179,7 @@ class Directory:
         with reading(self._engine) as connection:
             return store.active_administrators(connection) > 0
 
-    def setup_is_open(self, token: str | None = None) -> bool:
+    def setup_open(self, token: str | None = None) -> bool:
         """Whether a one-time link waits to be used; with `token`: whether this one does."""
         hashed = None if token is None else setup_token_hash(token)
         if token is not None and hashed is None:

@@ -8,16 +8,14 @@ No I/O: `store.py` keeps the rows, `directory.py` decides.
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from datetime import datetime
 
 from appliance.config import AccountsConfig
-from appliance.crypto.secrets import hash_api_secret
+from appliance.crypto.secrets import hash_api_secret, new_api_secret
 from appliance.types import Principal
 
 SESSIONS_PER_ACCOUNT_MAX = 16
-_SECRET_BYTES = 32
 _SECRET_CHARS_MAX = 256
 
 
@@ -40,7 +38,7 @@ class SignedIn:
 
 def new_session_secret() -> str:
     """256 random bits as text."""
-    return secrets.token_urlsafe(_SECRET_BYTES)
+    return new_api_secret()
 
 
 def secret_hash(secret: str) -> bytes | None:

@@ -8,18 +8,15 @@ There is no default password: a machine that nobody has set up yet can be entere
 
 from __future__ import annotations
 
-import secrets
-
-from appliance.crypto.secrets import hash_api_secret
+from appliance.crypto.secrets import hash_api_secret, new_api_secret
 
 SETUP_ROLES = frozenset({"admin", "user"})
-_TOKEN_BYTES = 32
 _TOKEN_CHARS_MAX = 256
 
 
 def new_setup_token() -> str:
     """256 random bits as text."""
-    return secrets.token_urlsafe(_TOKEN_BYTES)
+    return new_api_secret()
 
 
 def setup_token_hash(token: str) -> bytes | None:

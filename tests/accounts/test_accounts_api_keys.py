@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 
 from appliance.accounts.actions import Action, actions_of
-from appliance.accounts.api_keys import API_KEYS_PER_ACCOUNT_MAX, format_api_key, new_secret
+from appliance.accounts.api_keys import API_KEYS_PER_ACCOUNT_MAX, format_api_key
+from appliance.crypto.secrets import new_api_secret
 from appliance.errors import Conflict, InvalidRequest, NotFound, Unauthenticated
 
 
@@ -40,8 +41,8 @@ def test_unknown_keys_read_the_same_whether_the_number_exists_or_not(site):
         "",
         "clk_",
         "Bearer x",
-        format_api_key(view.id, new_secret()),
-        format_api_key(999, new_secret()),
+        format_api_key(view.id, new_api_secret()),
+        format_api_key(999, new_api_secret()),
         text[:-1],
     ]
     assert {message(site, guess) for guess in guesses} == {"the API key is not known here"}

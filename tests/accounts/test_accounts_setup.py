@@ -25,7 +25,7 @@ def use(site, token, name="root"):
 
 
 def test_a_new_site_admits_nobody(site):
-    assert not site.directory.setup_is_open()
+    assert not site.directory.setup_open()
     assert not site.directory.has_administrator()
     for name in ("admin", "root", "administrator", ""):
         with pytest.raises(Unauthenticated):
@@ -36,8 +36,8 @@ def test_a_new_site_admits_nobody(site):
 
 def test_the_link_makes_an_administrator_who_may_also_work(site):
     token = link(site)
-    assert site.directory.setup_is_open()
-    assert site.directory.setup_is_open(token)
+    assert site.directory.setup_open()
+    assert site.directory.setup_open(token)
     assert use(site, token).roles == {"admin", "user"}
     assert site.directory.has_administrator()
     assert site.sign_in("root").session.principal.roles == {"admin", "user"}
@@ -46,7 +46,7 @@ def test_the_link_makes_an_administrator_who_may_also_work(site):
 def test_the_link_works_once(site):
     token = link(site)
     use(site, token)
-    assert not site.directory.setup_is_open(token)
+    assert not site.directory.setup_open(token)
     with pytest.raises(SetupLinkInvalid):
         use(site, token, "second")
     assert len(site.directory.list_accounts()) == 1
@@ -55,7 +55,7 @@ def test_the_link_works_once(site):
 def test_the_link_expires(site):
     token = link(site)
     site.clock.time += timedelta(seconds=site.config.setup_link_s)
-    assert not site.directory.setup_is_open(token)
+    assert not site.directory.setup_open(token)
     with pytest.raises(SetupLinkInvalid):
         use(site, token)
 
@@ -63,7 +63,7 @@ def test_the_link_expires(site):
 @pytest.mark.parametrize("token", ["", "x", "ä", "A" * 43, "A" * 5000])
 def test_other_links_open_nothing(site, token):
     link(site)
-    assert not site.directory.setup_is_open(token)
+    assert not site.directory.setup_open(token)
     with pytest.raises(SetupLinkInvalid):
         use(site, token)
 
@@ -93,7 +93,7 @@ def test_with_an_administrator_only_the_operator_makes_a_link(site):
 def test_an_administrator_made_otherwise_closes_the_link(site):
     token = link(site)
     site.add("root", "admin")
-    assert not site.directory.setup_is_open()
+    assert not site.directory.setup_open()
     with pytest.raises(SetupLinkInvalid):
         use(site, token)
 
