@@ -1,0 +1,162 @@
+"""Cleaning other people's prose, so that nothing in it identifies anybody without being marked.
+
+Owns: which sentences of a carrier note, abstract or query may be used, and the slots (`{doctor}`, `{date}`) that replace
+what identifies. A sentence that holds a capitalised word the lexicon does not know is dropped: an unlabelled name in
+the training text teaches the tagger to miss names, while a lost sentence costs nothing.
+
+>>> clean_carrier("He saw Dr. Kumar on 10/13/92. He lives in Zanesville.", Lexicon.build(["he saw he lives in"] * 9, ()))
+'He saw Dr. {doctor} on {date}.'
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from appliance.training.notes import word_lists
+
+_MONTH = r"(?:January|February|March|April|May|June|July|August|September|October|November|December)"
+_DATE = re.compile(
+    rf"\b(?:\d{{1,2}}/\d{{1,2}}/\d{{2,4}}|\d{{1,2}}-\d{{1,2}}-\d{{2,4}}|\d{{1,2}}/\d{{4}}"
+    rf"|{_MONTH},? \d{{1,2}}(?:st|nd|rd|th)?(?:,? \d{{4}})?|{_MONTH} (?:of )?\d{{4}}|\d{{1,2}} {_MONTH}(?:,? \d{{4}})?)\b"
+)
+_MONTH_ALONE = re.compile(rf"\b(in|since|of|last|until|by|early|late|mid) {_MONTH}\b(?! \d)")
+_TITLED = re.compile(
+    r"\b(Drs?|Doctor|Mr|Mrs|Ms|Miss)\b(\.?) ([A-Z][\w'-]*\.?(?: [A-Z][\w'-]+)?)(?=[\s,.;:)'’]|$)",
+)
+_OLD = re.compile(r"\b(?:9\d|1[01]\d)(?=(?:-| )(?:year|y\.?/?o))")
+_STILL_IDENTIFIES = re.compile(
+    rf"\b{_MONTH}\b|\d[/-]\d{{1,2}}[/-]\d|\b\d{{5,}}\b|\bon \d{{1,2}}/\d|@|www|http|\b(?:A|X)[BXYZ]+C?D?\b|\b(?:the|on) \d+(?:st|nd|rd|th) of\b"
+    r"|\b(?:9\d|1[01]\d)s\b|\b(?:turn\w*|age|approaching|almost|nearly) (?:9\d|1[01]\d)\b|\bnineties|\bninety\b|\baged? (?:of )?(?:9\d|1[01]\d)\b|\b(?:9\d|1[01]\d)[- ]y|[{}<>_*#]|\bDrs?\b|\bM(?:r|rs|s)\b"
+)
+_SENTENCE_END = re.compile(r"(?<=[.?!])(?<!\bDr\.)(?<!\bMr\.)(?<!\bMs\.)(?<!\bMrs\.)(?<!\bDrs\.)\s+(?=[A-Z0-9•])")
+_WORD = re.compile(r"[A-Za-zÀ-ɏ][A-Za-zÀ-ɏ'’]*")
+_QUERY_STOP = re.compile(
+    r"\b(?:january|february|march|april|june|july|august|september|october|november|december|jan|feb|mar|apr|jun|jul"
+    r"|aug|sep|sept|oct|nov|dec|[a-z]+day|\d+(?:st|nd|rd|th))\b|\d{4}|\d[/-]\d|@|www"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lexicon:
+    """Words seen in lower case (with counts), acronyms, known capitalised words, and names to distrust."""
+
+    lower: Counter[str]
+    acronyms: Counter[str]
+    proper: frozenset[str]
+    names: frozenset[str]
+
+    @classmethod
+    def build(cls, texts: Iterable[str], names: Iterable[str]) -> Lexicon:
+        """From the prose itself: a word that also occurs in lower case is no name (unless it is on the name lists)."""
+        lower: Counter[str] = Counter()
+        acronyms: Counter[str] = Counter()
+        for text in texts:
+            for word in _WORD.findall(text):
+                if word.islower():
+                    lower[word] += 1
+                elif word.isupper() and len(word) > 1:
+                    acronyms[word] += 1
+        words = word_lists.vocabulary()
+        slots = (
+            "brand",
+            "device",
+            "eponym",
+            "sign",
+            "state",
+            "weekday",
+            "holiday",
+            "ethnic",
+            "faith",
+            "micro",
+            "payer",
+        )
+        proper = frozenset(w for slot in (*slots, "language") for entry in words[slot] for w in _WORD.findall(entry))
+        return cls(lower, acronyms, proper | {"I", "A", "English"}, frozenset(names))
+
+    def common(self, word: str) -> bool:
+        """Whether a lower-case word is an ordinary one."""
+        count = self.lower[word]
+        return count >= 20 or (count >= 3 and word not in self.names)
+
+    def knows(self, word: str, *, first: bool) -> bool:
+        """Whether a word as written can stand in a text without identifying anybody."""
+        bare = re.sub(r"['’]s?$", "", word)
+        if bare.islower() or len(bare) == 1 or bare in self.proper:
+            return True
+        low = bare.casefold()
+        if bare.isupper() and len(bare) <= 6:
+            return self.acronyms[bare] >= 3 or self.common(low)
+        return self.common(low) if first else low not in self.names and self.lower[low] >= 3
+
+
+def mark_patient(note: str, given: str, family: str) -> str:
+    """A note about a known patient with `{patient}` and the like where the name stood."""
+    if given and family:
+        note = re.sub(rf"\b{given} {family}\b", "{patient}", note, flags=re.IGNORECASE)
+    if family:
+        note = re.sub(rf"\b{family.title()}\b", "{patient_last}", note)
+    if given:
+        note = re.sub(rf"\b{given.title()}\b", "{patient_first}", note)
+    return note
+
+
+def clean_carrier(note: str, known: Lexicon) -> str:
+    """The note with slots for what identifies and without the sentences one cannot be sure of; may be empty."""
+    lines = [_clean_line(line, known) for line in note.splitlines()]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(line for line in lines if line is not None)).strip()
+
+
+def _clean_line(line: str, known: Lexicon) -> str | None:
+    if not line.strip():
+        return ""
+    if line.isupper() and len(line) < 50 and all(known.common(w.casefold()) for w in _WORD.findall(line)):
+        return line
+    kept = [slotted for s in _SENTENCE_END.split(line) if (slotted := _slotted(s, known)) is not None]
+    return " ".join(kept) if kept else None
+
+
+def _slotted(sentence: str, known: Lexicon) -> str | None:
+    marked = _DATE.sub("{date}", sentence)
+    marked = _MONTH_ALONE.sub(r"\1 {month}", marked)
+    marked = _OLD.sub("{age90}", marked)
+    marked = _TITLED.sub(_title_slot, marked)
+    rest = re.sub(r"\b(?:Drs?|Doctor|Mr|Mrs|Ms|Miss)\.? (?=\{)|\{\w+\}", " ", marked)
+    return marked if _clean(rest, known) else None
+
+
+def _title_slot(match: re.Match[str]) -> str:
+    title, dot, name = match.groups()
+    slot = "{doctor}" if title.startswith("D") else "{relative_last}"
+    return f"{title}{dot} {slot}" + ("." if name.endswith(".") else "")
+
+
+def _clean(sentence: str, known: Lexicon) -> bool:
+    if _STILL_IDENTIFIES.search(sentence):
+        return False
+    words = _WORD.findall(sentence)
+    return all(known.knows(word, first=index == 0) for index, word in enumerate(words))
+
+
+def clean_sentences(text: str, known: Lexicon) -> list[str]:
+    """Sentences of a paper that hold nothing like an identifier."""
+    sentences = (sentence.strip() for sentence in _SENTENCE_END.split(text))
+    return [s for s in sentences if 30 <= len(s) <= 500 and _clean(s, known)]
+
+
+def clean_query(query: str, known: Lexicon) -> bool:
+    """Whether a short question mentions no name, place or date."""
+    low = query.casefold()
+    if not 8 <= len(query) <= 160 or _QUERY_STOP.search(low) or not query.isprintable():
+        return False
+    return all((known.lower[word] >= 2 and known.common(word)) or len(word) == 1 for word in _WORD.findall(low))
+
+
+def detokenise(block: str) -> str:
+    """A sentence of a token-per-line file as it was printed, nearly."""
+    text = " ".join(line.split("\t")[0] for line in block.splitlines() if line.strip())
+    text = re.sub(r" ([.,;:?!)\]%])", r"\1", text)
+    text = re.sub(r"([(\[]) ", r"\1", text)
+    return re.sub(r" (['’]) ?(s?)\b", r"\1\2", re.sub(r" ([-/]) ", r"\1", text))
