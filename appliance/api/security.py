@@ -87,7 +87,7 @@ async def current_principal(request: Request) -> Principal:
             raise PermissionDenied(
                 f"the request has no valid {CSRF_HEADER} header", hint="take `csrf` from GET /v1/sessions/current"
             )
-    await asyncio.to_thread(accounts.touch, _cookie_secret(request))
+    await asyncio.to_thread(accounts.touch, request.cookies[session_cookie_of(request).name])
     return session.principal
 
 

@@ -87,7 +87,7 @@ async def show_deidentification(config: Config) -> None:
         say(f"   {len(found.spans)} identifiers in {found.elapsed_ms:.0f} ms, by {found.specialist.id}")
         say(f"   receipt: record {receipt.record_id.hex()}, number {receipt.seq} in a log of {receipt.size}")
         say("3. verifying the audit log (appliance audit verify)")
-        report_verdict(await audit.verify(appliance, operator()))
+        report_verdict(await audit.verify(config, appliance.audit, operator()))
 
 
 def show_server(config: Config) -> None:

@@ -9,9 +9,10 @@ import typer
 
 from appliance.cli.terminal import HomeOption, configured, operator, reported, run, say
 from appliance.errors import HomeExists
+from appliance.service import initialise as initialisation
 from appliance.service.appliance import open_log
 from appliance.service.events import new_event
-from appliance.service.initialise import initialise
+from appliance.service.home import check_marker, hold_server_lock
 from appliance.types import Outcome
 
 
@@ -30,7 +31,7 @@ def init(
     config = configured(home)
     with reported():
         try:
-            initialise(config, bundle=bundle, progress=say)
+            initialisation.initialise(config, bundle=bundle, progress=say)
         except HomeExists:
             if if_missing:
                 return
@@ -43,3 +44,16 @@ def init(
     run(record_creation)
     say(f"ready: {config.home.root}")
     say(f"the root key is {config.home.root_key_file}; keep a copy on another medium, or nobody can read the log")
+
+
+def upgrade(home: HomeOption = None) -> None:
+    """Bring a data folder of an older release up to this one. Stop its server first; make a backup before.
+
+    Example: appliance upgrade --home /var/lib/cloister
+    """
+    config = configured(home)
+    with reported():
+        check_marker(config.home)
+        with hold_server_lock(config.home):
+            initialisation.upgrade(config, progress=say)
+    say(f"ready: {config.home.root}")

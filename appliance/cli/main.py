@@ -21,6 +21,7 @@ app = typer.Typer(
     help="Cloister: specialist models, de-identification and a verifiable audit log, on your own machine.",
 )
 app.command("init")(init.init)
+app.command("upgrade")(init.upgrade)
 app.command("serve")(serve.serve)
 app.command("deidentify")(text.deidentify)
 app.command("run")(text.run_specialist)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import signal
 import sys
 from typing import Annotated
 
@@ -16,12 +15,16 @@ import ui.site
 from appliance import __version__
 from appliance.api.app import create_api
 from appliance.api.security import SessionCookie
+from appliance.cli.server_file import server_file
 from appliance.cli.terminal import HomeOption, configured, operator, run, say
 from appliance.config import Config, ServerConfig
 from appliance.errors import ConfigInvalid
 from appliance.service import accounts
 from appliance.service.appliance import Appliance, open_appliance
 from appliance.service.home import check_home, hold_server_lock
+from ui.settings import LOOPBACK_HOSTS, UiSettings
+
+_STARTED_POLL_S = 0.02
 
 
 def serve(
@@ -57,9 +60,8 @@ async def _serve(config: Config, server: ServerConfig, setup_link: bool) -> None
 
 
 async def _serve_opened(appliance: Appliance, server: ServerConfig, setup_link: bool) -> None:
-    application = create_api(appliance)
-    if server.ui:
-        application = ui.site.create_site(application, site_settings(appliance.config, server))
+    api = create_api(appliance)
+    application = ui.site.create_site(api, site_settings(appliance.config, server)) if server.ui else api
     listener = uvicorn.Server(
         uvicorn.Config(
             application,
@@ -92,11 +94,17 @@ async def _serve_opened(appliance: Appliance, server: ServerConfig, setup_link: 
 async def _announce(listener: uvicorn.Server, appliance: Appliance, server: ServerConfig, setup_link: bool) -> None:
     """Say where the server is, once it listens."""
     while not listener.started:
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(_STARTED_POLL_S)  # uvicorn offers no event for it
     port = listener.servers[0].sockets[0].getsockname()[1]
     scheme = "https" if server.tls_certificate else "http"
     address = f"{scheme}://{server.host}:{port}"
-    say(f"Cloister {__version__} serves {appliance.config.home.root} at {address}")
+    with server_file(appliance.config.home, address):
+        say(f"Cloister {__version__} serves {appliance.config.home.root} at {address}")
+        await _offer_setup(appliance, address, setup_link)
+        await asyncio.Event().wait()  # the file stays until the server stops, which cancels this task
+
+
+async def _offer_setup(appliance: Appliance, address: str, setup_link: bool) -> None:
     if setup_link and not await asyncio.to_thread(appliance.accounts.has_administrator):
         token = await accounts.create_setup_link(appliance.accounts, appliance.audit, operator())
         say(f"no administrator yet; open this link once, on this machine: {address}/setup#{token}")
@@ -119,13 +127,15 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def site_settings(config: Config, server: ServerConfig) -> ui.site.UiSettings:
+def site_settings(config: Config, server: ServerConfig) -> UiSettings:
     """What the pages need to know of the configuration."""
-    return ui.site.UiSettings(
+    cookie = SessionCookie.of(server, config.accounts)
+    return UiSettings(
         site_name=server.site_name,
-        session_cookie=SessionCookie.of(server, config.accounts).name,
+        version=__version__,
+        allowed_hosts=LOOPBACK_HOSTS | {server.host, *server.public_hosts},
+        session_cookie=cookie.name,
+        secure=cookie.secure,
         text_chars_max=config.limits.text_chars_max,
+        body_bytes_max=config.limits.body_bytes_max,
     )
-
-
-_ = signal

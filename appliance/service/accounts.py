@@ -179,6 +179,7 @@ async def _recorded(
             await log.append(announced)
             await asyncio.to_thread(change.commit)
     except ApplianceError as error:
-        await log.append(new_event(event, actor, Outcome.REFUSED, {"error": code_of(error)} | (attributes or {})))
+        refused: dict[str, AttributeValue] = {"error": code_of(error), **(attributes or {})}
+        await log.append(new_event(event, actor, Outcome.REFUSED, refused))
         raise
     return result

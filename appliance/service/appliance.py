@@ -112,7 +112,7 @@ def open_directory(config: Config) -> Iterator[Directory]:
 def open_registry(config: Config) -> Iterator[Registry]:
     """The registry of specialists alone."""
     with _open_app_database(config) as engine:
-        yield Registry(engine, config.home)
+        yield Registry(engine, config.home, config.specialists)
 
 
 async def _open_log(config: Config) -> AuditLog:

@@ -86,7 +86,7 @@ async def list_records(config: Config, log: AuditLog, principal: Principal, quer
         actor = principal.id
     limit = min(query.limit, config.limits.page_size_max)
     await _record_reading(log, principal, "audit.list", {"limit": limit, "after": query.after or 0})
-    records = await log.records(after_seq=query.after, limit=limit, actor=actor, event=query.event)
+    records = await asyncio.to_thread(log.records, query.after, limit, actor, query.event)
     return RecordPage(tuple(records), records[-1].seq if len(records) == limit else None)
 
 
@@ -95,20 +95,21 @@ async def show_record(log: AuditLog, principal: Principal, record_id: str) -> tu
     view = await _own_or_any(log, principal, record_id)
     with_content = view.has_content and Action.AUDIT_READ_CONTENT in actions_of(principal)
     await _record_reading(log, principal, "audit.show", {"record": view.record_id, "content": with_content})
-    return view, await log.content(bytes.fromhex(view.record_id)) if with_content else None
+    content = await asyncio.to_thread(log.content, bytes.fromhex(view.record_id)) if with_content else None
+    return view, content
 
 
 async def show_receipt(log: AuditLog, principal: Principal, record_id: str) -> tuple[Receipt, str]:
     """A record's receipt and its proof file. It proves that something was recorded and shows nothing of it."""
     view = await _own_or_any(log, principal, record_id)
     identifier = bytes.fromhex(view.record_id)
-    return await log.receipt(identifier), await log.proof_text(identifier)
+    return await asyncio.to_thread(log.receipt, identifier), await asyncio.to_thread(log.proof_text, identifier)
 
 
 async def show_checkpoint(log: AuditLog, principal: Principal) -> CheckpointView:
     """The newest signed checkpoint. Raises `PermissionDenied`."""
     authorize(principal, Action.AUDIT_CHECKPOINT)
-    note = await log.checkpoint()
+    note = await asyncio.to_thread(log.checkpoint)
     origin, size, *_ = note.split("\n", 2)
     return CheckpointView(note, log.verifier_key(), origin, int(size))
 
@@ -123,8 +124,8 @@ async def verify(config: Config, log: AuditLog, principal: Principal) -> Verdict
     with tempfile.TemporaryDirectory(prefix="verify-", dir=config.home.runtime) as folder:
         bundle = Path(folder) / "log"
         trusted = Path(folder) / "trusted"
-        trusted.write_text(await log.checkpoint())
-        await log.export(bundle)
+        trusted.write_text(await asyncio.to_thread(log.checkpoint))
+        await asyncio.to_thread(log.export, bundle, ciphertexts=True)
         return await _run_verifier(bundle, trusted, log.verifier_key())
 
 
@@ -135,7 +136,7 @@ async def export(config: Config, log: AuditLog, principal: Principal) -> ExportB
     folder = tempfile.TemporaryDirectory(prefix="export-", dir=config.home.runtime)
     path = Path(folder.name) / "audit-export.zip"
     try:
-        await log.export(path)
+        await asyncio.to_thread(log.export, path, ciphertexts=True)
     except ApplianceError:
         folder.cleanup()
         raise
@@ -154,7 +155,7 @@ async def _own_or_any(log: AuditLog, principal: Principal, record_id: str) -> Re
         raise not_found from None
     if len(identifier) != _RECORD_ID_BYTES:
         raise not_found
-    view = await log.record(identifier)
+    view = await asyncio.to_thread(log.record, identifier)
     if Action.AUDIT_READ_ALL not in allowed and view.actor != principal.id:
         raise not_found
     return view

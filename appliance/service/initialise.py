@@ -19,7 +19,7 @@ from appliance.audit.keystore import create_keystore, open_keystore
 from appliance.audit.root_key import create_root_key, read_root_key
 from appliance.config import Config, Home
 from appliance.errors import HomeExists, WrongKey
-from appliance.service.home import FORMAT_VERSION, check_writable, home_error
+from appliance.service.home import FORMAT_VERSION, check_home, check_writable, home_error
 from appliance.specialists.base_model import ensure_base_model
 from appliance.specialists.registry import Registry
 from appliance.storage.database import open_database
@@ -39,21 +39,21 @@ def initialise(config: Config, *, progress: Progress, bundle: Path | None = None
         raise HomeExists(f"{home.root} is an appliance's data folder already", hint="choose another folder with --home")
     progress(f"creating the data folder {home.root}")
     _create_folders(home)
-    progress("creating keys")
-    _create_keys(home)
     progress("creating tables")
     migrations.upgrade(home.root)
+    progress("creating keys")
+    _create_keys(config)
     ensure_base_model(home, bundle=bundle, progress=progress)
     progress("installing bundled specialists")
-    install_bundled(home)
+    install_bundled(config)
     _write_marker(home)
 
 
-def install_bundled(home: Home) -> None:
+def install_bundled(config: Config) -> None:
     """Put the specialists that come with this release into the registry; one that is there already stays."""
-    engine = open_database(home.database, mode="rw")
+    engine = open_database(config.home.database, mode="rw")
     try:
-        registry = Registry(engine, home)
+        registry = Registry(engine, config.home, config.specialists)
         for path in sorted(BUNDLED.glob("*/*.gguf")):
             registry.install(path, trust="bundled")
     finally:
@@ -70,19 +70,20 @@ def _create_folders(home: Home) -> None:
     check_writable(home)
 
 
-def _create_keys(home: Home) -> None:
-    if home.keystore.exists() and not home.root_key_file.exists():
-        raise WrongKey(
-            f"{home.keystore} exists but its root key {home.root_key_file} does not",
-            hint="put the root key back; a new one could not open what is recorded",
-        )
-    if not home.root_key_file.exists():
-        create_root_key(home.root_key_file)
-    root_key = read_root_key(home.root_key_file)
-    if home.keystore.exists():
-        open_keystore(home, root_key).close()
-    else:
-        create_keystore(home, root_key)
+def _create_keys(config: Config) -> None:
+    home = config.home
+    key_is_new = not home.root_key_file.exists()
+    root_key = create_root_key(home.root_key_file) if key_is_new else read_root_key(home.root_key_file)
+    try:
+        create_keystore(home, root_key, origin=config.audit.origin)
+    except HomeExists:
+        if key_is_new:
+            home.root_key_file.unlink()
+            raise WrongKey(
+                f"{home.keystore} has keys but its root key {home.root_key_file} is missing",
+                hint="put the root key back; a new one could not open what is recorded",
+            ) from None
+        open_keystore(home, root_key)  # an interrupted run made them; a key that does not fit is refused here
 
 
 def _write_marker(home: Home) -> None:
@@ -93,3 +94,15 @@ def _write_marker(home: Home) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(home.marker)
+
+
+def upgrade(config: Config, *, progress: Progress) -> None:
+    """Bring the tables of an older release up to this one and install what is bundled with it.
+
+    The caller holds the server's lock. Raises a `HomeError`; `HomeTooNew` before anything is touched.
+    """
+    check_home(config.home)
+    progress("upgrading tables")
+    migrations.upgrade(config.home.root)
+    progress("installing bundled specialists")
+    install_bundled(config)

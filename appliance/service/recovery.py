@@ -65,7 +65,7 @@ async def _since_previous_start(log: AuditLog) -> list[RecordView]:
     views: list[RecordView] = []
     after: int | None = None
     while len(views) < _RECORDS_MAX:
-        page = await log.records(after_seq=after, limit=_PAGE)
+        page = await asyncio.to_thread(log.records, after, _PAGE)
         for view in page:
             if view.event == STARTED:
                 return views

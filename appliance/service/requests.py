@@ -154,19 +154,22 @@ def _milliseconds_since(started: float) -> float:
 
 
 def _request_attributes(entry: SpecialistEntry, request: SpecialistRequest, windows: int) -> dict[str, AttributeValue]:
-    style = {"style": request.style} if request.operation is Operation.DEIDENTIFY else {}
-    return {
+    attributes: dict[str, AttributeValue] = {
         "specialist": entry.ref.id,
         "specialist_version": entry.ref.version,
         "specialist_sha256": entry.ref.sha256,
         "chars": len(request.text),
         "windows": windows,
-    } | style
+    }
+    if request.operation is Operation.DEIDENTIFY:
+        attributes["style"] = request.style
+    return attributes
 
 
 def _answer_attributes(result: Answer, content: bytes) -> dict[str, AttributeValue]:
-    return {
+    attributes: dict[str, AttributeValue] = {
         "answer_sha256": hashlib.sha256(content).hexdigest(),
         "spans": len(result.spans),
         "elapsed_ms": result.elapsed_ms,
-    } | {f"label_{label}": count for label, count in result.counts().items()}
+    }
+    return attributes | {f"label_{label}": count for label, count in result.counts().items()}
