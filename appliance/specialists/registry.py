@@ -24,14 +24,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import Engine
-from sqlalchemy.exc import IntegrityError
-
 from appliance.config import Home, SpecialistsConfig
 from appliance.errors import Conflict, HomeError, HomeFull, HomeReadOnly, ModelFileRefused, SpecialistNotFound
 from appliance.specialists import store
 from appliance.specialists.file_format import SpecialistFile, decode_specialist
 from appliance.specialists.manifest import Manifest, decode_manifest, encode_manifest, version_key
+from appliance.storage.database import Engine
 from appliance.types import Adapter, SpecialistRef
 
 # Why a file was admitted. Bundled ones are pinned by a list of hashes that ships with the release.
@@ -121,13 +119,11 @@ class Registry:
             installed_ms=time.time_ns() // 1_000_000,
             installed_by=f"{trust}:{installed_by}",
         )
-        try:
-            store.add(self._engine, row)
-        except IntegrityError:
+        if not store.add(self._engine, row):
             raise Conflict(
                 f"{row.id} {row.version} was installed by somebody else at the same moment",
                 hint="look at the list of specialists, then try again",
-            ) from None
+            )
         return self._entry(row)
 
     def activate(self, specialist_id: str, version: str) -> SpecialistEntry:

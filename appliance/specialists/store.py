@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine, insert, select, update
 from sqlalchemy.engine import RowMapping
+from sqlalchemy.exc import IntegrityError
 
 from appliance.storage.database import reading, writing
 from appliance.storage.tables import specialist
@@ -40,13 +41,17 @@ def read_versions(engine: Engine, specialist_id: str) -> tuple[SpecialistRow, ..
         return tuple(_row(row) for row in connection.execute(wanted).mappings())
 
 
-def add(engine: Engine, row: SpecialistRow) -> None:
-    """Store a version; where it is active, the one that was is no longer. Raises `IntegrityError` if it is known."""
-    with writing(engine) as connection:
-        if row.active:
-            connection.execute(update(specialist).where(specialist.c.id == row.id).values(active=0))
-        values = {column.name: getattr(row, column.name) for column in specialist.columns}
-        connection.execute(insert(specialist).values(values | {"active": int(row.active)}))
+def add(engine: Engine, row: SpecialistRow) -> bool:
+    """Store a version; where it is active, the one that was is no longer. False: its bytes or its version are known."""
+    values = {column.name: getattr(row, column.name) for column in specialist.columns}
+    try:
+        with writing(engine) as connection:
+            if row.active:
+                connection.execute(update(specialist).where(specialist.c.id == row.id).values(active=0))
+            connection.execute(insert(specialist).values(values | {"active": int(row.active)}))
+    except IntegrityError:
+        return False
+    return True
 
 
 def set_active(engine: Engine, specialist_id: str, sha256: str | None) -> None:

@@ -1,5 +1,5 @@
-"""Task `tag`: whatever the logits and the text, spans are sorted, disjoint, inside the text and cut no word; offsets are
-exact for combining marks, right-to-left scripts and emoji; windows make no difference; "deid" adds patterns, policy
+"""Task `tag`: whatever the logits and the text, spans are sorted, disjoint, inside the text and cut no word; offsets
+are exact for combining marks, right-to-left scripts and emoji; windows make no difference; "deid" adds patterns, policy
 and propagation and "none" does not. Logits are written by hand: no model is needed to test what is done with them.
 """
 

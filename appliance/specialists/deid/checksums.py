@@ -38,7 +38,7 @@ def luhn(digits: list[int]) -> bool:
 def is_card(text: str) -> bool:
     """A payment card number: 13 to 19 digits, an issuer's first digit, Luhn."""
     digits = digits_of(text)
-    return bool(digits) and 13 <= len(digits) <= 19 and digits[0] in (2, 3, 4, 5, 6) and luhn(digits)
+    return digits is not None and 13 <= len(digits) <= 19 and digits[0] in (2, 3, 4, 5, 6) and luhn(digits)
 
 
 def is_npi(text: str) -> bool:

@@ -3,10 +3,12 @@
 Numeric forms must name a real calendar day in one of the two orders; what could also be a score or a fraction
 ("3/14", "7/10") needs a word before it that dates have, and none around it that scores have.
 
->>> [text[span.start : span.end] for text in ("on 3/14, pain 7/10",) for rule in DATE_RULES for span in rule.spans(text)]
+>>> text = "on 3/14, pain 7/10"
+>>> [text[span.start : span.end] for rule in DATE_RULES for span in rule.spans(text)]
 ['3/14']
 """
 
+# ruff: noqa: E501 - a rule is one line of its table: an expression broken in two is hard to check
 from __future__ import annotations
 
 import re
@@ -38,6 +40,8 @@ _SCORE_CONTEXT = re.compile(
     r"systolic|tablet|tab\b|ratio|fev|nyha|stage|grade|visual|vision|\bva\b|level|lobes|quadrant|borg|out of",
     re.IGNORECASE,
 )
+_SCORED_OUT_OF = frozenset({4, 5, 6, 10, 15})  # reflexes, strength, murmurs, pain, coma
+_CLAUSE_END = re.compile(r"[,;.\n]")
 _VERSION_BEFORE = re.compile(r"(?:\bv|version|ver\.?|release|build|section|table|figure|rev\.?)\s{0,2}$", re.IGNORECASE)
 
 
@@ -77,7 +81,10 @@ def _partial(match: re.Match[str]) -> bool:
     before, after = _around(match, 30, 24)
     if not _DATE_CONTEXT.search(before):
         return False
-    return not (_SCORE_CONTEXT.search(before) or _SCORE_CONTEXT.search(after)) and not after.startswith("%")
+    if int(match["b"]) not in _SCORED_OUT_OF:
+        return True
+    clause = _CLAUSE_END.split(before)[-1], _CLAUSE_END.split(after)[0]
+    return not any(_SCORE_CONTEXT.search(side) for side in clause)
 
 
 def _month_is_meant(match: re.Match[str]) -> bool:
@@ -134,8 +141,8 @@ DATE_RULES: tuple[Rule, ...] = (
     # the last day of a dated range: "on 3/4-3/7", "between 3/4 and 3/7"
     shaped(
         "DATE",
-        rf"\b(?:on|from|between|dates?:?)\s\d{{1,2}}/\d{{1,2}}\s?(?:[-–—]|to|and|through)\s?"
-        rf"(?P<id>(?P<a>\d{{1,2}})/(?P<b>\d{{1,2}}))(?![\d/%]|\.\d)(?!\s(?:pain|strength|out))",
+        r"\b(?:on|from|between|dates?:?)\s\d{1,2}/\d{1,2}\s?(?:[-–—]|to|and|through)\s?"
+        r"(?P<id>(?P<a>\d{1,2})/(?P<b>\d{1,2}))(?![\d/%]|\.\d)(?!\s(?:pain|strength|out))",
         lambda match: _real_day(match) and match["b"] not in ("5", "10"),
         LIKELY,
     ),

@@ -40,7 +40,7 @@ _COMPONENTS: dict[str, frozenset[int] | None] = {
 }
 _SEGMENT_LINE = re.compile(rf"^[ \t]{{0,8}}(?P<name>{'|'.join(SEGMENTS)})\|(?P<rest>[^\r\n]{{1,8000}})", re.MULTILINE)
 _PART = re.compile(r"[^\^~&\s](?:[^\^~&\r\n]{0,200}[^\^~&\s])?")
-_CODE = re.compile(r"[A-Z]{2,4}\d?")  # assigning authority, name type: short codes in a field of numbers
+_WORDS = frozenset({"NAME", "LOCATION", "ORGANIZATION"})  # the others are numbers: a component without one is a code
 
 
 def segment_spans(text: str) -> Iterator[Span]:
@@ -76,6 +76,5 @@ def _component_spans(text: str, start: int, end: int, label: str) -> Iterator[Sp
             continue
         if label == "NAME" and value.isdigit():
             yield Span(*part.span(), "LICENSE", 1.0)  # the number of a clinician before the name
-        elif label in ("NAME", "LOCATION", "ORGANIZATION") or any(character.isdigit() for character in value):
-            if not (label in ("PHONE", "SSN", "DATE") and _CODE.fullmatch(value)):
-                yield Span(*part.span(), label, 1.0)
+        elif label in _WORDS or any(character.isdigit() for character in value):
+            yield Span(*part.span(), label, 1.0)

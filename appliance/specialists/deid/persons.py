@@ -55,7 +55,7 @@ def normal_form(word: str) -> str:
 
 def parse(name: str) -> Mention:
     """Take a name apart: titles and degrees aside, "LAST, FIRST" turned round."""
-    parts = []
+    parts: list[NameWord] = []
     for start, end in _name_words(name):
         normal = normal_form(name[start:end])
         lesser = normal in TITLES or normal in _SUFFIXES or normal in _PARTICLES

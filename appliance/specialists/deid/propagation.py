@@ -88,9 +88,9 @@ def propagate(
     caseless = text == text.lower()
     for form in _bounded(forms):
         for number in places[form.words[0]]:
-            span = _recurrence(found, folded, number, form, caseless)
-            if span is not None:
-                _insert_if_free(taken, span)
+            again = _recurrence(found, folded, number, form, caseless)
+            if again is not None:
+                _insert_if_free(taken, again)
     return tuple(taken)
 
 

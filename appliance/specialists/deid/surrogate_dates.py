@@ -7,6 +7,7 @@ five weeks and less than a year, so that a month given alone changes too.
 ('January 31, 1931', '01/31/31')
 """
 
+# ruff: noqa: E501 - an expression broken in two is hard to check
 from __future__ import annotations
 
 import re
@@ -93,7 +94,7 @@ def _moved(match: re.Match[str], days: int, day_first: bool) -> str | None:
 
 def _month_and_day(fields: dict[str, str | None], day_first: bool) -> tuple[int | None, int | None]:
     if fields.get("month"):
-        return _month_number(str(fields["month"])), int(fields["d"]) if fields.get("d") else None
+        return _month_number(str(fields["month"])), int(str(fields["d"])) if fields.get("d") else None
     if fields.get("a"):
         first, second = int(str(fields["a"])), int(str(fields["b"]))
         return (second, first) if _is_day_first(first, second, day_first) else (first, second)

@@ -36,7 +36,11 @@ _STREET_KINDS = re.compile(
     r"ste|unit|floor|fl|room|rm|bldg|building)\b",
     re.IGNORECASE,
 )
-_STREET = re.compile(r"(?P<number>\s{0,4}\d[\w-]{0,8}\s{1,2})(?P<name>[^\d,\n]{1,60}?)(?P<kind>\s{1,2}%s.{0,60})" % _STREET_KINDS.pattern, re.IGNORECASE | re.DOTALL)  # fmt: skip
+_STREET = re.compile(
+    r"(?P<number>\s{0,4}\d[\w-]{0,8}\s{1,2})(?P<name>[^\d,\n]{1,60}?)"
+    rf"(?P<kind>\s{{1,2}}{_STREET_KINDS.pattern}.{{0,60}})",
+    re.IGNORECASE | re.DOTALL,
+)
 _FILE_ENDING = re.compile(r"\.(?:jpe?g|png|heic|tiff?|bmp|dcm|pdf)$", re.IGNORECASE)
 _LETTERS = "ABCDEFGHJKLMNPRSTUVWXYZ"
 
