@@ -93,7 +93,8 @@ UPPER_ONLY = {"MA 02115", "SW1A 1AA", "K1A 0B1"}
 
 DATES = """DOB: 03/14/1931|born 14.03.1931|on 3-14-31|2019-03-04T10:22:00Z|seen 3/14|admitted 3/4-3/7/19|March 14, 1931
 Mar. 14th|14 March 1931|the 4th of March|14-Mar-1931|14MAR1931|MARCH 3RD, 2019|march 3, 2019|in March|since last October
-03/2019|Mar 2019|Dec 24|on may 4|May 4|DOB 19310314|3 / 14 / 1931|june 4-7, 2019|on 12/3 and|DOS 1/2/20|Sept 5|on 3/14, pain 7/10|pain 7/10 on 3/14
+03/2019|Mar 2019|Dec 24|on may 4|May 4|DOB 19310314|3 / 14 / 1931|june 4-7, 2019|on 12/3 and|DOS 1/2/20|Sept 5
+on 3/14, pain 7/10|pain 7/10 on 3/14
 5th of may|dob 03141931|2/28/24 10:30|d. 1/1/01|Jan '19""".replace("\n", "|").split("|")
 
 AGES = [

@@ -40,7 +40,8 @@ _SCORE_CONTEXT = re.compile(
     r"systolic|tablet|tab\b|ratio|fev|nyha|stage|grade|visual|vision|\bva\b|level|lobes|quadrant|borg|out of",
     re.IGNORECASE,
 )
-_SCORED_OUT_OF = frozenset({4, 5, 6, 10, 15})  # reflexes, strength, murmurs, pain, coma
+# Halves to eighths of a tablet, reflexes, strength, murmurs, pain, coma: what else stands behind a slash.
+_SCORED_OUT_OF = frozenset({2, 3, 4, 5, 6, 8, 10, 15})
 _CLAUSE_END = re.compile(r"[,;.\n]")
 _VERSION_BEFORE = re.compile(r"(?:\bv|version|ver\.?|release|build|section|table|figure|rev\.?)\s{0,2}$", re.IGNORECASE)
 
