@@ -1,1 +1,6 @@
-"""The browser pages: Gradio behind our own guard. A client of the API and nothing else."""
+"""The browser pages: a client of the HTTP API and nothing else. Imports nothing from `appliance`.
+
+    site = create_site(api, UiSettings(site_name="St. Brigid Hospital"))   # one ASGI application for uvicorn
+
+`site.py` puts it together, `guard.py` stands in front of everything, `client.py` is the only way to the API.
+"""

@@ -1,0 +1,254 @@
+"""Stands in front of everything: nothing reaches a page or Gradio that `policy.py` does not name. Pure ASGI.
+
+Order of refusals, first to last: websocket (closed), unknown host 421, unknown path 404, cross-site change 403,
+no session 401 or sign-in, somebody else's tab 403, body too large 413. On the way back every answer gets the
+headers of `headers.py`, a page gets its nonce and its chrome, and a stream ends when its session does.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ui.chrome import Chrome, new_nonce
+from ui.headers import Header, for_api, for_page
+from ui.ownership import TabOwners
+from ui.policy import MOUNT, SAFE_METHODS, Area, area_of, host_name, same_origin
+from ui.sessions import Holder, Sessions
+from ui.settings import UiSettings
+
+_CACHING = {Area.ASSET: "forever", Area.PUBLIC: "never"}
+_NEEDS_SESSION = frozenset({Area.DOWNLOAD, Area.PAGE, Area.ASSET, Area.GRADIO})
+
+
+@dataclass(slots=True)
+class _Request:
+    """What the guard knows of one request. Only the guard sees it."""
+
+    scope: Scope
+    area: Area
+    headers: dict[bytes, str]
+    nonce: str = field(default_factory=new_nonce)
+    cookie: str | None = None
+    holder: Holder | None = None
+
+
+class Guard:
+    """`api` and `pages` are ASGI applications; `sessions` decides who is signed in; `chrome` dresses pages."""
+
+    def __init__(
+        self,
+        *,
+        api: ASGIApp,
+        pages: ASGIApp,
+        sessions: Sessions,
+        chrome: Chrome,
+        settings: UiSettings,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._api = api
+        self._pages = pages
+        self._sessions = sessions
+        self._chrome = chrome
+        self._settings = settings
+        self._clock = clock
+        self._tabs = TabOwners(limit=settings.sessions_max, idle_s=settings.tab_idle_s, clock=clock)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        if host_name(headers.get(b"host", "")) not in self._settings.allowed_hosts:
+            await self._answer(send, 421, "this server does not answer for that host name")
+            return
+        area = area_of(scope["method"], scope["path"])
+        if area is None:
+            await self._answer(send, 404, "there is nothing here")
+        elif area is Area.API:
+            await self._api(scope, receive, self._api_send(send))
+        else:
+            request = _Request(scope, area, headers, cookie=self._session_cookie(headers))
+            await self._page(request, receive, send)
+
+    async def _page(self, request: _Request, receive: Receive, send: Send) -> None:
+        if request.scope["method"] not in SAFE_METHODS and not same_origin(request.headers):
+            await self._answer(send, 403, "this request came from another site and was refused")
+            return
+        if request.area in _NEEDS_SESSION:
+            request.holder = await self._sessions.find(request.cookie)
+            if request.holder is None:
+                await self._send_to_sign_in(request, send)
+                return
+        body = await self._read_body(request, receive)
+        if body is None:
+            await self._answer(send, 413, "the request is too large")
+            return
+        if request.area is Area.GRADIO and not self._owns_tab(request, body):
+            await self._answer(send, 403, "this browser tab belongs to another session; reload the page")
+            return
+        scope = {**request.scope, "state": {**request.scope.get("state", {}), "holder": request.holder}}
+        # Pages are rewritten on the way out, so they must arrive uncompressed.
+        if request.area is not Area.ASSET:
+            scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
+        watch = _Watch(self._sessions, request, self._settings.session_check_s, self._clock)
+        await self._pages(scope, watch.receive(_replay(body, receive)), watch.send(self._page_send(request, send)))
+
+    def _owns_tab(self, request: _Request, body: bytes) -> bool:
+        path, holder = request.scope["path"], request.holder
+        assert holder is not None
+        named = parse_qs(request.scope.get("query_string", b"").decode("latin-1")).get("session_hash", [])
+        if "/heartbeat/" in path:
+            named.append(path.rsplit("/", 1)[-1])
+        if request.scope["method"] == "POST":
+            try:
+                sent = json.loads(body)
+            except ValueError:
+                return False
+            # `None` in the body is not a name, so it is refused below.
+            named.append(sent.get("session_hash") if isinstance(sent, dict) else None)
+        return bool(named) and all(self._tabs.claim(tab, holder.key) for tab in named)
+
+    async def _read_body(self, request: _Request, receive: Receive) -> bytes | None:
+        """The whole body, at most `body_bytes_max`; None when there is more. Pages have no large bodies."""
+        body = bytearray()
+        more = request.scope["method"] not in SAFE_METHODS
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return b""
+            body += message.get("body", b"")
+            if len(body) > self._settings.body_bytes_max:
+                return None
+            more = message.get("more_body", False)
+        return bytes(body)
+
+    def _session_cookie(self, headers: dict[bytes, str]) -> str | None:
+        try:
+            morsel = SimpleCookie(headers.get(b"cookie", "")).get(self._settings.session_cookie)
+        except CookieError:
+            return None
+        return morsel.value if morsel is not None and morsel.value.isascii() else None
+
+    async def _send_to_sign_in(self, request: _Request, send: Send) -> None:
+        if request.area in {Area.PAGE, Area.DOWNLOAD}:
+            await self._answer(send, 303, "sign in first", location="/login")
+        else:
+            await self._answer(send, 401, "sign in first")
+
+    async def _answer(self, send: Send, status: int, text: str, *, location: str | None = None) -> None:
+        body = text.encode()
+        headers: list[Header] = [
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        if location:
+            headers.append((b"location", location.encode()))
+        ours = for_page(headers, nonce=new_nonce(), caching="never", secure=self._settings.secure)
+        await send({"type": "http.response.start", "status": status, "headers": ours})
+        await send({"type": "http.response.body", "body": body})
+
+    def _api_send(self, send: Send) -> Send:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": for_api(message["headers"], secure=self._settings.secure)}
+            await send(message)
+
+        return sending
+
+    def _page_send(self, request: _Request, send: Send) -> Send:
+        """Adds headers; holds back a Gradio page until it is whole, to dress it."""
+        held: list[Message] = []
+        document = bytearray()
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                caching = _caching(request)
+                ours = for_page(message["headers"], nonce=request.nonce, caching=caching, secure=self._settings.secure)
+                message = {**message, "headers": ours}
+                whole_page = request.scope["method"] == "GET" and message["status"] == 200
+                if request.area is Area.PAGE and whole_page and _is_html(ours):
+                    held.append(message)
+                else:
+                    await send(message)
+                return
+            if not held:
+                await send(message)
+                return
+            document.extend(message.get("body", b""))
+            if message.get("more_body", False):
+                return
+            start = held[0]
+            assert request.holder is not None
+            whole = self._chrome.dress(
+                bytes(document), nonce=request.nonce, path=request.scope["path"], user=request.holder.user
+            )
+            kept = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
+            kept.append((b"content-length", str(len(whole)).encode()))
+            await send({**start, "headers": kept})
+            await send({"type": "http.response.body", "body": whole})
+
+        return sending
+
+
+class _Watch:
+    """Ends an answer that outlives its session: after the cut nothing is sent and the application is told to stop."""
+
+    def __init__(self, sessions: Sessions, request: _Request, every_s: float, clock: Callable[[], float]) -> None:
+        self._sessions = sessions
+        self._request = request
+        self._every_s = every_s
+        self._clock = clock
+        self._checked = clock()
+        self._cut = False
+
+    def receive(self, receive: Receive) -> Receive:
+        async def receiving() -> Message:
+            return {"type": "http.disconnect"} if self._cut else await receive()
+
+        return receiving
+
+    def send(self, send: Send) -> Send:
+        async def sending(message: Message) -> None:
+            if self._cut:
+                return
+            if message["type"] == "http.response.body" and not await self._valid():
+                self._cut = True
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                return
+            await send(message)
+
+        return sending
+
+    async def _valid(self) -> bool:
+        if self._request.holder is None or self._clock() - self._checked < self._every_s:
+            return True
+        self._checked = self._clock()
+        return await self._sessions.find(self._request.cookie) is not None
+
+
+def _caching(request: _Request) -> str:
+    path = request.scope["path"]
+    if path.startswith("/ui/static/") or path == f"{MOUNT}/theme.css":
+        return "revalidate"
+    return _CACHING.get(request.area, "never")
+
+
+def _is_html(headers: list[Header]) -> bool:
+    return any(name.lower() == b"content-type" and value.startswith(b"text/html") for name, value in headers)
+
+
+def _replay(body: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:
+    """The body that was already read, then whatever the connection says next."""
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receiving() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return receiving

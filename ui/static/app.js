@@ -1,0 +1,189 @@
+// Behaviour of the pages that no component has. Served from this origin; no eval, no inline handlers, no requests
+// of its own except "is the page ready yet". Text is read and written as text, never as HTML.
+"use strict";
+(() => {
+  const FILE_BYTES_MAX = 4 * 1024 * 1024;
+  const byId = (id) => document.getElementById(id);
+  const field = (id) => document.querySelector(`#${id} textarea, #${id} input`);
+  const press = (id) => (byId(id)?.matches("button") ? byId(id) : document.querySelector(`#${id} button`))?.click();
+
+  // Gradio learns of a new value from the event that typing would send.
+  const fill = (id, text) => {
+    const target = field(id);
+    if (!target) return;
+    target.value = text;
+    target.dispatchEvent(new Event("input", { bubbles: true }));
+  };
+
+  const announce = (message, isProblem) => {
+    let region = byId("announcement");
+    if (!region) {
+      region = document.createElement("div");
+      region.id = "announcement";
+      region.setAttribute("role", "status");
+      document.body.append(region);
+    }
+    region.className = isProblem ? "shown is-problem" : "shown";
+    region.textContent = message;
+    clearTimeout(announce.timer);
+    announce.timer = setTimeout(() => { region.className = ""; region.textContent = ""; }, isProblem ? 9000 : 4000);
+  };
+
+  // ---- a session that has ended leads to sign-in, and takes what is on the screen with it
+  const leave = () => { document.body.replaceChildren(); location.replace("/login?why=ended"); };
+  const send = window.fetch.bind(window);
+  window.fetch = async (...request) => {
+    const response = await send(...request);
+    if (response.status === 401) leave();
+    return response;
+  };
+  // Going back after signing out must not show the note again.
+  addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+
+  // ---- notes: open, copy, save, all inside the browser
+  const openFile = () => {
+    const chooser = document.createElement("input");
+    chooser.type = "file";
+    chooser.accept = ".txt,text/plain";
+    chooser.addEventListener("change", async () => {
+      const file = chooser.files[0];
+      if (file) await readFile(file);
+    });
+    chooser.click();
+  };
+  const readFile = async (file) => {
+    if (!/\.txt$/i.test(file.name) && file.type !== "text/plain") return announce(`${file.name} is not a .txt file.`, true);
+    if (file.size > FILE_BYTES_MAX) return announce(`${file.name} is larger than ${FILE_BYTES_MAX / 1048576} MiB.`, true);
+    let text;
+    try {
+      text = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer());
+    } catch {
+      return announce(`${file.name} is not UTF-8 text. Save it as UTF-8 and open it again.`, true);
+    }
+    if (text.includes("\u0000")) return announce(`${file.name} holds NUL bytes, so it is not a text file.`, true);
+    const limit = field("note")?.maxLength ?? -1;
+    if (limit > 0 && text.length > limit) return announce(`${file.name} is longer than ${limit} characters.`, true);
+    fill("note", text);
+    field("note")?.focus();
+    return announce(`${file.name} was read in this browser.`);
+  };
+  const copy = async () => {
+    const source = field("redacted");
+    if (!source?.value) return announce("There is no redacted text yet.", true);
+    try {
+      await navigator.clipboard.writeText(source.value);
+    } catch {
+      show("redacted");
+      source.select(); // without TLS the clipboard is closed to scripts: leave the text selected
+      return announce("Press Ctrl+C to copy the selected text.");
+    }
+    return announce("The redacted text was copied.");
+  };
+  const save = () => {
+    const text = field("redacted")?.value;
+    if (!text) return announce("There is no redacted text yet.", true);
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type: "text/plain;charset=utf-8" }));
+    link.download = "redacted.txt";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    return announce("The redacted text was saved as redacted.txt.");
+  };
+
+  // ---- the two views of a result
+  const show = (view, moveFocus) => {
+    document.body.dataset.view = view;
+    for (const tab of document.querySelectorAll("[role=tab][data-view]")) {
+      const chosen = tab.dataset.view === view;
+      tab.setAttribute("aria-selected", String(chosen));
+      tab.tabIndex = chosen ? 0 : -1;
+      if (chosen && moveFocus) tab.focus();
+    }
+  };
+  const pressed = { "open-file": openFile, copy, save };
+
+  document.addEventListener("click", (event) => {
+    const record = event.target.closest?.("[data-open-record]");
+    if (record) {
+      fill("record-id", record.dataset.openRecord);
+      // After Gradio has taken over the new value.
+      requestAnimationFrame(() => requestAnimationFrame(() => press("open-record")));
+      return;
+    }
+    const tab = event.target.closest?.("[role=tab][data-view]");
+    if (tab) { show(tab.dataset.view); return; }
+    for (const [id, act] of Object.entries(pressed)) {
+      if (event.target.closest?.(`#${id}`)) { act(); return; }
+    }
+  });
+
+  // ---- no way off this site: a link to another origin does nothing
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest?.("a[href]");
+    if (!link || link.protocol === "blob:" || new URL(link.href, location.href).origin === location.origin) return;
+    event.preventDefault();
+    event.stopPropagation();
+    announce("Links to other sites are switched off here.", true);
+  }, true);
+
+  document.addEventListener("keydown", (event) => {
+    if (event.target.matches?.("[role=tab][data-view]") && /^Arrow(Left|Right)$/.test(event.key)) {
+      show(event.target.dataset.view === "check" ? "redacted" : "check", true);
+      return;
+    }
+    if ((event.ctrlKey || event.metaKey) && event.key === "Enter" && byId("run")) {
+      event.preventDefault();
+      press("run");
+    } else if (event.altKey && event.code === "KeyN" && field("note")) {
+      event.preventDefault();
+      field("note").focus();
+    }
+  });
+
+  // ---- setup: the one-time code comes behind the # of the link and leaves the address bar at once
+  const takeToken = () => {
+    const code = location.hash.slice(1);
+    if (!byId("token") || !code) return;
+    byId("token").value = decodeURIComponent(code);
+    byId("token").closest(".token").hidden = true;
+    history.replaceState(null, "", location.pathname);
+    byId("username")?.focus();
+  };
+
+  // ---- starting: look every half second whether the page is there
+  const waitForPage = () => {
+    const waiting = document.querySelector("[data-wait-for]");
+    if (!waiting) return;
+    const look = async () => {
+      try {
+        const state = await (await send(waiting.dataset.waitFor, { cache: "no-store" })).json();
+        if (state.ready || state.failed) return location.reload();
+      } catch { /* the server is restarting: look again */ }
+      return setTimeout(look, 500);
+    };
+    setTimeout(look, 500);
+  };
+
+  // ---- accessibility of what Gradio draws
+  const repair = () => {
+    const main = document.querySelector("gradio-app main");
+    if (main && main.id !== "main") { main.id = "main"; main.tabIndex = -1; }
+    if (document.querySelector("[data-signed-out]")) leave();
+    for (const tab of document.querySelectorAll("[role=tab][data-view]")) {
+      const panel = byId(tab.getAttribute("aria-controls"));
+      if (panel && panel.getAttribute("role") !== "tabpanel") {
+        panel.setAttribute("role", "tabpanel");
+        panel.setAttribute("aria-labelledby", tab.id);
+      }
+    }
+  };
+
+  const start = () => {
+    takeToken();
+    waitForPage();
+    if (!document.body.classList.contains("shell")) return;
+    new MutationObserver(repair).observe(document.body, { childList: true, subtree: true });
+    repair();
+  };
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start); else start();
+})();
