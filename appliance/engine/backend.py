@@ -1,6 +1,6 @@
 """What the worker needs of a backend, and what it must check before it hands one a file.
 
-Two backends exist: `llamacpp.LlamaEncoder` and `echo.EchoEncoder`. A backend is used by one thread.
+Two backends exist: `llamacpp.LlamaEncoder` and `echo.EchoEncoder`. A backend has lanes, which compute independently.
 
     file = open_checked(Path("base.gguf"), sha256)     # ModelFileRefused unless the bytes are the registered ones
     check_memory(need_bytes, limit_bytes)              # ModelFileRefused with the figures
@@ -34,7 +34,11 @@ class ModelFacts:
 
 
 class Backend(Protocol):
-    """One base model and its adapters. Every sequence is valid when it arrives: the worker has checked it."""
+    """One base model and its adapters. Every sequence is valid when it arrives: the worker has checked it.
+
+    Different lanes MAY encode at the same time in different threads; one lane is used by one thread at a time.
+    Adapters are loaded and unloaded while no lane encodes.
+    """
 
     @property
     def facts(self) -> ModelFacts: ...
@@ -45,8 +49,8 @@ class Backend(Protocol):
     def unload_adapter(self, key: str) -> None:
         """Forget an adapter and free its memory; one that was never loaded is no error."""
 
-    def encode(self, adapter: str | None, sequences: Sequence[np.ndarray]) -> np.ndarray:
-        """Token states of all sequences end to end, (sum of lengths, states) float32, valid until the next call."""
+    def encode(self, lane: int, adapter: str | None, sequences: Sequence[np.ndarray]) -> np.ndarray:
+        """Token states of all sequences end to end, (sum of lengths, states) float32, valid until its next call."""
 
 
 def open_checked(path: Path, sha256: str) -> BinaryIO:

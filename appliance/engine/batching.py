@@ -14,17 +14,19 @@ front of it.
 *One adapter per batch.* The lowest tag decides the adapter; others of that adapter fill the batch in tag order. As
 every batch serves the lowest tag of all, no adapter starves.
 
-*Packing.* A batch holds at most `tokens_max` tokens, because attention runs over the whole micro-batch. A sequence
-that does not fit into the room left is passed over and a shorter one behind it takes the room (first fit), within
-`LOOKAHEAD` candidates. A sequence that is longer than `tokens_max` runs alone.
+*Packing.* A batch holds at most `tokens_max` tokens, because attention runs over the whole micro-batch, and no more
+than its share when several lanes are free, because one lane should not carry what two could. A sequence that does not
+fit into the room left is passed over and a shorter one behind it takes the room (first fit), within `LOOKAHEAD`
+candidates. A sequence that is longer than `tokens_max` runs alone.
 """
 
 from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+TOKENS_MIN = 64  # a smaller batch costs as much as this one
 LOOKAHEAD = 128  # candidates of one adapter that one plan looks at; bounds its cost, not fairness
 
 
@@ -91,6 +93,7 @@ class Backlog:
         assert shape.tokens_max > 0 and shape.sequences_max > 0
         self._shape = shape
         self._waiting: list[Waiting] = []
+        self._tokens = 0
         self._served_tag = 0
         self._arrivals = 0
 
@@ -105,20 +108,26 @@ class Backlog:
             insort(self._waiting, Waiting(tag, self._arrivals, key, tokens, Item(request_id, index)))
             self._arrivals += 1
             tag += tokens
+            self._tokens += tokens
 
     def cancel(self, request_id: int) -> int:
         """Forget what is left of a request; returns how many sequences that were."""
         before = len(self._waiting)
         self._waiting = [entry for entry in self._waiting if entry.item.request_id != request_id]
+        self._tokens = sum(entry.tokens for entry in self._waiting)
         return before - len(self._waiting)
 
-    def next_batch(self) -> Batch | None:
-        """Take the next batch out of the backlog. None when nothing waits."""
-        chosen = choose(self._waiting, self._shape)
+    def next_batch(self, free_lanes: int = 1) -> Batch | None:
+        """Take the next batch out of the backlog, for one of the lanes that are free. None when nothing waits."""
+        assert free_lanes > 0
+        share = max(TOKENS_MIN, -(-self._tokens // free_lanes))
+        chosen = choose(self._waiting, replace(self._shape, tokens_max=min(self._shape.tokens_max, share)))
         if not chosen:
             return None
         taken = {entry.arrival for entry in chosen}
         self._waiting = [entry for entry in self._waiting if entry.arrival not in taken]
         assert chosen[0].tag >= self._served_tag
         self._served_tag = chosen[0].tag
-        return Batch(chosen[0].key, tuple(entry.item for entry in chosen), sum(entry.tokens for entry in chosen))
+        batch = Batch(chosen[0].key, tuple(entry.item for entry in chosen), sum(entry.tokens for entry in chosen))
+        self._tokens -= batch.tokens
+        return batch

@@ -67,7 +67,7 @@ class Engine:
             backend=config.backend,
             base_path=str(base_path),
             base_sha256=base_sha256,
-            threads=self._threads,
+            lanes=self._threads,
             microbatch_tokens=config.microbatch_tokens,
             queue_sequences_max=config.queue_sequences_max,
             adapters_max=config.adapters_max,
@@ -230,9 +230,7 @@ class Engine:
 
     async def _start_worker(self) -> WorkerProcess:
         """A worker that has loaded the base. Raises what it refused with, or `EngineUnavailable`."""
-        worker = await WorkerProcess.spawn(
-            threads=self._threads, message_bytes_max=self._config.message_bytes_max, folder=self._runtime
-        )
+        worker = await WorkerProcess.spawn(message_bytes_max=self._config.message_bytes_max, folder=self._runtime)
         report: protocol.Report | None = None
         try:
             async with asyncio.timeout(self._config.start_s):

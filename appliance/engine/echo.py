@@ -3,7 +3,7 @@
 It is real, only cheap: everything above it (queue, batches, heads, messages, restarts) works as with llama.cpp.
 Choose it with `engine.backend = "echo"`. Files are hashed like any model file but not parsed.
 
-    EchoEncoder().encode(None, [np.array([2, 9, 3])])       # (3, 384), the same on every machine and every day
+    EchoEncoder().encode(0, None, [np.array([2, 9, 3])])       # (3, 384), the same on every machine and every day
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class EchoEncoder:
     def unload_adapter(self, key: str) -> None:
         self._adapters.discard(key)
 
-    def encode(self, adapter: str | None, sequences: Sequence[np.ndarray]) -> np.ndarray:
+    def encode(self, lane: int, adapter: str | None, sequences: Sequence[np.ndarray]) -> np.ndarray:
         """See `echo_states`."""
         assert adapter is None or adapter in self._adapters
         return np.concatenate([echo_states(token_ids, adapter) for token_ids in sequences])

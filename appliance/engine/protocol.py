@@ -59,7 +59,7 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
     backend: Literal["llamacpp", "echo"]
     base_path: str
     base_sha256: str
-    threads: int
+    lanes: int
     microbatch_tokens: int
     queue_sequences_max: int
     adapters_max: int
@@ -279,6 +279,10 @@ class WorkerChannel:
     def send(self, report: Report) -> None:
         """Blocks until the kernel has it. Raises `OSError` when the server is gone."""
         self._connection.sendall(encode_frame(report, self._bytes_max))
+
+    def fileno(self) -> int:
+        """For waiting on it together with other things."""
+        return self._connection.fileno()
 
     def receive(self, *, wait: bool) -> Command | None:
         """The next command. Without `wait`, None when none has begun to arrive.

@@ -1,9 +1,10 @@
-"""The worker process: one backend, one thread, no network. Started by `worker_process.py`, never by hand.
+"""The worker process: one backend, one loop, some lanes, no network. Started by `worker_process.py`, never by hand.
 
     python -m appliance.engine.worker --socket 5 --parent 4242 --message-bytes-max 67108864
 
-The loop: take every command that has arrived, run one batch, send what is finished, repeat. So a cancellation or a new
-request is seen within one batch. When nothing waits it sleeps in the socket. A closed socket is the order to stop.
+The loop: take every command that has arrived, send what is finished, give free lanes a batch, sleep until something
+happens. So a cancellation is seen at once and a new request within one batch. A closed socket is the order to stop.
+Everything but the arithmetic happens in the loop's thread, which owns all state; lanes only compute.
 
 A file that makes llama.cpp abort ends this process; `Loading` was sent before, so the server knows which file it was.
 """
@@ -12,10 +13,12 @@ from __future__ import annotations
 
 import argparse
 import errno
+import select
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +29,7 @@ from appliance.engine.batching import Backlog, Batch, Shape
 from appliance.engine.echo import EchoEncoder
 from appliance.engine.heads import apply_head, check_head
 from appliance.engine.isolation import IsolationVerdict, isolate
+from appliance.engine.lanes import Lanes
 from appliance.engine.llamacpp import LlamaEncoder, compute_bytes
 from appliance.engine.protocol import WorkerChannel
 from appliance.errors import (
@@ -62,12 +66,13 @@ class _Counters:
 
 @dataclass(slots=True)
 class Worker:
-    """All state of the process. `step` is the loop's body and returns after at most one batch."""
+    """All state of the process. `step` is the loop's body."""
 
     channel: WorkerChannel
     backend: Backend
     start: protocol.Start
     backlog: Backlog = field(init=False)
+    lanes: Lanes = field(init=False)
     adapters: dict[str, Adapter] = field(init=False, default_factory=dict)
     adapter_bytes: dict[str, int] = field(init=False, default_factory=dict)
     running: dict[int, _Running] = field(init=False, default_factory=dict)
@@ -75,17 +80,20 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.backlog = Backlog(Shape(self.start.microbatch_tokens, BATCH_SEQUENCES_MAX))
+        self.lanes = Lanes(self.start.lanes)
 
     def step(self) -> None:
-        """Take what has arrived (waiting if there is nothing else to do), then run one batch."""
-        command = self.channel.receive(wait=len(self.backlog) == 0)
-        while command is not None:
-            self._take(command)
-            # Bounded: the server sends no more than `queue_sequences_max` sequences, and a batch frees some.
-            command = self.channel.receive(wait=False)
-        batch = self.backlog.next_batch()
-        if batch is not None:
-            self._run(batch)
+        """Sleep until a command or a result is there, take all of both, then keep the lanes busy."""
+        channel, lanes = self.channel.fileno(), self.lanes.fileno()
+        readable = select.select((channel, lanes), (), ())[0]
+        if channel in readable:
+            # Bounded: the server sends no more than `queue_sequences_max` sequences before it has answers.
+            while (command := self.channel.receive(wait=False)) is not None:
+                self._take(command)
+        if lanes in readable:
+            self._collect()
+        while self.lanes.free and (batch := self.backlog.next_batch(self.lanes.free)) is not None:
+            self._submit(batch)
 
     def _take(self, command: protocol.Command) -> None:
         match command:
@@ -106,6 +114,7 @@ class Worker:
                 raise protocol.ProtocolError("started twice")
 
     def _load(self, command: protocol.Load) -> None:
+        self._quiesce()
         self.channel.send(protocol.Loading(command.key))
         try:
             self._load_adapter(command)
@@ -136,7 +145,13 @@ class Worker:
         self._try_out(command.key if path is not None else None)
         self.adapters[command.key] = Adapter(command.key, path, command.sha256, head)
 
+    def _quiesce(self) -> None:
+        """Let the lanes finish: adapters change only while none computes, and a crash then has one possible cause."""
+        while self.lanes.busy:
+            self._collect()
+
     def _unload(self, key: str) -> None:
+        self._quiesce()
         self.adapters.pop(key, None)
         self.adapter_bytes.pop(key, None)
         self.backend.unload_adapter(key)
@@ -148,7 +163,7 @@ class Worker:
 
     def _try_out(self, adapter: str | None) -> None:
         """Run two tokens, so that a file that breaks the arithmetic is caught while it is known which file it is."""
-        states = self.backend.encode(adapter, [np.array([0, 1], dtype=np.int32)])
+        states = self.backend.encode(0, adapter, [np.array([0, 1], dtype=np.int32)])
         if not np.isfinite(states).all():
             raise SpecialistFileInvalid(
                 "the specialist's adapter makes the model compute values that are not numbers",
@@ -185,7 +200,8 @@ class Worker:
             remaining=len(token_ids),
         )
 
-    def _run(self, batch: Batch) -> None:
+    def _submit(self, batch: Batch) -> None:
+        """Give the batch to a lane with all it needs: a cancellation may drop the request meanwhile."""
         adapter = self.adapters[batch.key]
         requests = [self.running[item.request_id] for item in batch.items]
         sequences = [request.token_ids[item.index] for request, item in zip(requests, batch.items, strict=True)]
@@ -198,30 +214,25 @@ class Worker:
                     if r.features is not None
                 ]
             )
-        try:
-            outputs = self._outputs(batch, adapter, sequences, features)
-        except ApplianceError as error:
-            for request_id in {item.request_id for item in batch.items}:
-                self._refuse(request_id, error)
-            return
-        for request, item, output in zip(requests, batch.items, outputs, strict=True):
-            request.outputs[item.index] = protocol.pack_array(output)
-            request.remaining -= 1
-            if request.remaining == 0:
-                self._answer(item.request_id)
+        self.lanes.submit(batch, partial(_compute, self.backend, adapter, sequences, features))
 
-    def _outputs(
-        self, batch: Batch, adapter: Adapter, sequences: list[np.ndarray], features: np.ndarray | None
-    ) -> list[np.ndarray]:
-        states = self.backend.encode(adapter.key if adapter.path is not None else None, sequences)
-        self.counters.batches += 1
-        self.counters.tokens += batch.tokens
-        outputs = apply_head(adapter.head, states, [len(ids) for ids in sequences], features)
-        if not all(np.isfinite(output).all() for output in outputs):
-            raise EngineUnavailable(
-                "the model computed values that are not numbers", hint="check the specialist and its base model"
-            )
-        return outputs
+    def _collect(self) -> None:
+        """Put outputs where they belong and answer the requests that are complete."""
+        for done in self.lanes.finished():
+            self.counters.batches += 1
+            self.counters.tokens += done.batch.tokens
+            if done.error is not None:
+                for request_id in {item.request_id for item in done.batch.items} & self.running.keys():
+                    self._refuse(request_id, done.error)
+                continue
+            for item, output in zip(done.batch.items, done.outputs, strict=True):
+                request = self.running.get(item.request_id)
+                if request is None:
+                    continue  # cancelled while it was computed
+                request.outputs[item.index] = protocol.pack_array(output)
+                request.remaining -= 1
+                if request.remaining == 0:
+                    self._answer(item.request_id)
 
     def _answer(self, request_id: int) -> None:
         outputs = self.running.pop(request_id).outputs
@@ -236,6 +247,19 @@ class Worker:
     def _forget(self, request_id: int) -> None:
         if self.running.pop(request_id, None) is not None:
             self.backlog.cancel(request_id)
+
+
+def _compute(
+    backend: Backend, adapter: Adapter, sequences: list[np.ndarray], features: np.ndarray | None, lane: int
+) -> list[np.ndarray]:
+    """What a lane runs: the model, then the head."""
+    states = backend.encode(lane, adapter.key if adapter.path is not None else None, sequences)
+    outputs = apply_head(adapter.head, states, [len(ids) for ids in sequences], features)
+    if not all(np.isfinite(output).all() for output in outputs):
+        raise EngineUnavailable(
+            "the model computed values that are not numbers", hint="check the specialist and its base model"
+        )
+    return outputs
 
 
 def main() -> None:
@@ -258,8 +282,11 @@ def main() -> None:
             return
         channel.send(_ready(backend.facts, verdict))
         worker = Worker(channel, backend, start)
-        while True:
-            worker.step()
+        try:
+            while True:
+                worker.step()
+        finally:
+            worker.lanes.close()
 
 
 @contextmanager
@@ -275,11 +302,11 @@ def _open_backend(start: protocol.Start) -> Backend:
     with open_checked(path, start.base_sha256) as file:
         if start.backend == "echo":
             return EchoEncoder()
-        need = path.stat().st_size + compute_bytes(start.microbatch_tokens)
+        need = path.stat().st_size + compute_bytes(start.lanes, start.microbatch_tokens)
         check_memory(need, start.memory_bytes_max, f"the base model {path.name}")
         return LlamaEncoder.open(
             descriptor_path(file, path),
-            threads=start.threads,
+            lanes=start.lanes,
             microbatch_tokens=start.microbatch_tokens,
             sequences_max=BATCH_SEQUENCES_MAX,
         )

@@ -1,6 +1,6 @@
 """The server's side of one worker process: start it, speak with it, see how it ended. Knows nothing of requests.
 
-    process = await WorkerProcess.spawn(threads=2, message_bytes_max=1 << 26, folder=home.runtime)
+    process = await WorkerProcess.spawn(message_bytes_max=1 << 26, folder=home.runtime)
     await process.send(protocol.Ping(1))
     await process.receive()                  # Pong, or None when the worker is gone
     await process.ended()                    # Ending("killed by SIGABRT: GGML_ASSERT(…) failed", crashed=True)
@@ -52,7 +52,7 @@ class WorkerProcess:
         self._complaint = asyncio.create_task(_last_bytes(process.stderr))
 
     @classmethod
-    async def spawn(cls, *, threads: int, message_bytes_max: int, folder: Path) -> WorkerProcess:
+    async def spawn(cls, *, message_bytes_max: int, folder: Path) -> WorkerProcess:
         """Start a worker that waits for `Start`. Raises `EngineUnavailable` when no process can be made."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
@@ -68,7 +68,7 @@ class WorkerProcess:
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
                 pass_fds=(theirs.fileno(),),
-                env=worker_environment(threads),
+                env=worker_environment(),
                 cwd=folder,
             )
         except OSError as error:
@@ -129,12 +129,12 @@ class WorkerProcess:
         return _how(self._process.returncode or 0, await self._complaint)
 
 
-def worker_environment(threads: int) -> dict[str, str]:
+def worker_environment() -> dict[str, str]:
     """The whole environment of a worker."""
     return child_environment() | {
-        "OMP_NUM_THREADS": str(threads),
-        # BLAS works for the heads between two batches and starts no threads: a user namespace needs a process
-        # of one thread, and llama.cpp's own threads want the cores.
+        # Every lane is one thread. Libraries that start their own would take the cores from the lanes, and would do
+        # so at import, where a user namespace still needs a process of one thread.
+        "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         # On a failed assertion llama.cpp would start a debugger on itself, which prints arguments.
         "GGML_NO_BACKTRACE": "1",

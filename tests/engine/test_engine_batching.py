@@ -113,3 +113,12 @@ def test_a_sequence_longer_than_a_batch_runs_alone():
 def test_a_shorter_sequence_takes_the_room_that_a_longer_one_cannot():
     first = filled([("a", [60, 60, 40])]).next_batch()
     assert first == Batch("a", (Item(0, 0), Item(0, 2)), 100)
+
+
+def test_what_waits_is_shared_by_the_lanes_that_are_free():
+    backlog = filled([("a", [45, 45, 45, 45])], Shape(tokens_max=256, sequences_max=8))
+    assert [backlog.next_batch(free_lanes=2).tokens, backlog.next_batch(free_lanes=1).tokens] == [90, 90]
+
+
+def test_a_small_amount_of_work_is_not_cut_into_pieces_that_cost_as_much():
+    assert filled([("a", [20, 20, 20])]).next_batch(free_lanes=3).tokens == 60

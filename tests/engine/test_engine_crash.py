@@ -208,7 +208,7 @@ def test_a_base_that_is_no_model_is_refused(folder):
 def test_a_base_that_does_not_fit_is_refused_with_the_figures(folder):
     async def scenario():
         base = folder / "base.gguf"
-        config = EngineConfig(threads=1, memory_bytes_max=64 * 1024**2, microbatch_tokens=512)
+        config = EngineConfig(threads=4, memory_bytes_max=64 * 1024**2, microbatch_tokens=512)
         await Engine.start(config, base, sha256(base), folder)
 
     with pytest.raises(ModelFileRefused, match="allows 64 MiB"):

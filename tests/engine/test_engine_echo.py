@@ -20,5 +20,5 @@ def test_states_depend_on_token_position_and_adapter_and_on_nothing_else():
 def test_a_batch_is_its_sequences_end_to_end():
     encoder = EchoEncoder()
     encoder.load_adapter("a", Path("any"))
-    assert np.array_equal(encoder.encode("a", [IDS, IDS[:2]])[4:], echo_states(IDS[:2], "a"))
+    assert np.array_equal(encoder.encode(0, "a", [IDS, IDS[:2]])[4:], echo_states(IDS[:2], "a"))
     encoder.unload_adapter("a")

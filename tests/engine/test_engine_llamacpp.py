@@ -4,6 +4,8 @@ A tiny random model and two random adapters are written on the spot. The library
 hence the tolerance.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from engine_tiny_bert import encode, merged, random_bert, random_lora, write_base, write_lora
@@ -29,7 +31,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def encoder(files):
-    encoder = LlamaEncoder.open(files / "base.gguf", threads=1, microbatch_tokens=256, sequences_max=8)
+    encoder = LlamaEncoder.open(files / "base.gguf", lanes=2, microbatch_tokens=256, sequences_max=8)
     for name in LORAS:
         encoder.load_adapter(name, files / f"{name}.gguf")
     return encoder
@@ -50,43 +52,53 @@ def test_the_facts_are_the_model_s(encoder):
 
 @pytest.mark.parametrize("adapter", [None, "a", "b"])
 def test_states_equal_the_reference_with_the_adapter_merged(encoder, adapter):
-    states = split(encoder.encode(adapter, SEQUENCES), SEQUENCES)
+    states = split(encoder.encode(0, adapter, SEQUENCES), SEQUENCES)
     for sequence, found in zip(SEQUENCES, states, strict=True):
         assert np.abs(found - expected(adapter, sequence)).max() < TOLERANCE
 
 
 def test_a_sequence_has_the_same_states_alone_and_in_a_mixed_batch(encoder):
-    together = split(encoder.encode("a", SEQUENCES), SEQUENCES)
+    together = split(encoder.encode(0, "a", SEQUENCES), SEQUENCES)
     for sequence, found in zip(SEQUENCES, together, strict=True):
-        assert np.abs(found - encoder.encode("a", [sequence])).max() < TOLERANCE
+        assert np.abs(found - encoder.encode(0, "a", [sequence])).max() < TOLERANCE
 
 
 def test_adapters_do_not_leak_between_batches(encoder):
     for adapter in ("a", None, "b", "a", "b", None):
-        found = encoder.encode(adapter, SEQUENCES[:1])
+        found = encoder.encode(0, adapter, SEQUENCES[:1])
         assert np.abs(found - expected(adapter, SEQUENCES[0])).max() < TOLERANCE
     assert np.abs(expected("a", SEQUENCES[0]) - expected("b", SEQUENCES[0])).max() > 100 * TOLERANCE
 
 
+def test_lanes_compute_at_the_same_time_with_different_adapters(encoder):
+    def ten_times(lane, adapter):
+        return [encoder.encode(lane, adapter, SEQUENCES[:1]).copy() for _ in range(10)]
+
+    with ThreadPoolExecutor(2) as threads:
+        answers = [threads.submit(ten_times, lane, adapter) for lane, adapter in ((0, "a"), (1, "b"))]
+    for answer, adapter in zip(answers, "ab", strict=True):
+        assert all(np.abs(found - expected(adapter, SEQUENCES[0])).max() < TOLERANCE for found in answer.result())
+
+
 def test_a_sequence_may_be_as_long_as_the_model_allows(encoder):
     sequence = RNG.integers(5, 96, 512).astype(np.int32)
-    assert np.abs(encoder.encode(None, [sequence]) - expected(None, sequence)).max() < TOLERANCE
+    assert np.abs(encoder.encode(0, None, [sequence]) - expected(None, sequence)).max() < TOLERANCE
 
 
 def test_an_unloaded_adapter_is_gone_even_if_it_was_the_last_one_used(files):
-    encoder = LlamaEncoder.open(files / "base.gguf", threads=1, microbatch_tokens=64, sequences_max=8)
+    encoder = LlamaEncoder.open(files / "base.gguf", lanes=2, microbatch_tokens=64, sequences_max=8)
     encoder.load_adapter("a", files / "a.gguf")
-    encoder.encode("a", SEQUENCES[:1])
+    encoder.encode(0, "a", SEQUENCES[:1])
     encoder.unload_adapter("a")
     encoder.unload_adapter("a")
-    assert np.abs(encoder.encode(None, SEQUENCES[:1]) - expected(None, SEQUENCES[0])).max() < TOLERANCE
+    assert np.abs(encoder.encode(0, None, SEQUENCES[:1]) - expected(None, SEQUENCES[0])).max() < TOLERANCE
     encoder.load_adapter("a", files / "a.gguf")
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path):
     (tmp_path / "base.gguf").write_bytes(b"not a model" * 100)
     with pytest.raises(ModelFileRefused, match="cannot load the base model"):
-        LlamaEncoder.open(tmp_path / "base.gguf", threads=1, microbatch_tokens=64, sequences_max=8)
+        LlamaEncoder.open(tmp_path / "base.gguf", lanes=2, microbatch_tokens=64, sequences_max=8)
 
 
 def test_a_truncated_adapter_is_refused_with_the_library_s_reason(files, encoder, tmp_path):
