@@ -1,0 +1,129 @@
+"""What a specialist file says of itself: identity, task, labels, evidence, licences. Values only; no files.
+
+manifest = decode_manifest(text)                 # raises SpecialistFileInvalid, naming the field
+text = encode_manifest(manifest)                 # canonical JSON: sorted keys, no spaces
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from appliance.errors import SpecialistFileInvalid
+from appliance.types import Task
+
+FORMAT_VERSION = 1
+MANIFEST_BYTES_MAX = 256 * 1024
+LABELS_MAX = 4096
+
+Text = Annotated[str, msgspec.Meta(max_length=4000)]
+Line = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+# What a tagger's spans go through after decoding: "deid" adds patterns, Safe Harbor policy and propagation.
+Post = Literal["none", "deid"]
+SpecialistId = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{1,62}$")]
+Version = Annotated[str, msgspec.Meta(pattern=r"^(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})$")]
+Day = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+
+
+class Base(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The base model that the adapter belongs to, by the hashes of its published files."""
+
+    name: Line
+    weights_sha256: Sha256
+    vocabulary_sha256: Sha256
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One collection the specialist learned from."""
+
+    name: Line
+    licence: Line
+    attribution: Text
+    use: Text = ""
+
+
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One measurement: which metrics, on how many items of what, and the command that repeats it."""
+
+    name: Line
+    dataset: Line
+    items: Annotated[int, msgspec.Meta(ge=1)]
+    metrics: dict[Line, float]
+    command: Text
+    note: Text = ""
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How raw logits become decisions. Taggers use `recall_bias`, classifiers the rest."""
+
+    temperature: Annotated[float, msgspec.Meta(gt=0, le=100)] = 1.0
+    recall_bias: Annotated[float, msgspec.Meta(ge=-20, le=20)] = 0.0
+    abstain_below: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    thresholds: dict[Line, float] = {}
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything about a specialist except its weights. `card` texts are written for the people who choose it."""
+
+    format: int = FORMAT_VERSION
+    id: SpecialistId
+    version: Version
+    task: Task
+    name: Line
+    summary: Text
+    labels: Annotated[tuple[Line, ...], msgspec.Meta(max_length=LABELS_MAX)]
+    base: Base
+    feature_version: Annotated[int, msgspec.Meta(ge=0)] = 0  # 0: the head takes no word shapes
+    window_tokens: Annotated[int, msgspec.Meta(ge=8, le=512)] = 128
+    input_chars_max: Annotated[int, msgspec.Meta(ge=1)] = 200_000
+    calibration: Calibration = Calibration()
+    multi_label: bool = False
+    post: Post = "none"
+    licence: Line
+    sources: tuple[Source, ...] = ()
+    recipe_sha256: Sha256 | None = None
+    evaluation: tuple[Evaluation, ...] = ()
+    intended_use: Text = ""
+    limits: Text = ""
+    created: Day
+
+
+def encode_manifest(manifest: Manifest) -> str:
+    """Canonical JSON."""
+    return msgspec.json.encode(manifest, order="sorted").decode()
+
+
+def decode_manifest(text: str) -> Manifest:
+    """Read and check. A file of a later format is refused by its number, whatever else it contains."""
+    if len(text) > MANIFEST_BYTES_MAX:
+        raise SpecialistFileInvalid(f"the manifest is longer than {MANIFEST_BYTES_MAX} characters")
+    try:
+        declared = msgspec.json.decode(text, type=_FormatOnly).format
+        if declared != FORMAT_VERSION:
+            raise SpecialistFileInvalid(
+                f"the specialist file has format {declared}, this release reads format {FORMAT_VERSION}",
+                hint="install a newer release of the appliance",
+            )
+        manifest = msgspec.json.decode(text, type=Manifest)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise SpecialistFileInvalid(f"the manifest is not valid: {error}") from None
+    if len(set(manifest.labels)) != len(manifest.labels):
+        raise SpecialistFileInvalid("the manifest lists a label twice")
+    if manifest.task is not Task.EMBED and not manifest.labels:
+        raise SpecialistFileInvalid(f"the manifest lists no labels for a {manifest.task} specialist")
+    return manifest
+
+
+class _FormatOnly(msgspec.Struct):
+    format: int
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """For ordering semantic versions.
+
+    >>> version_key("1.10.0") > version_key("1.9.3")
+    True
+    """
+    return tuple(int(part) for part in version.split("."))
