@@ -1,0 +1,106 @@
+"""A trained tagger to a specialist file: `python -m appliance.training.export RECIPE --base BASE --out OUT`.
+
+OUT holds `trained.pt` of the same recipe; `<id>.gguf` is written beside it. Adapters are stored as float16, the head
+as float32: token states differ from PyTorch's by less than the base's own storage type makes them differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+
+from appliance.errors import ApplianceError
+from appliance.specialists.base_model import MINILM
+from appliance.specialists.file_format import AdapterWeights, write_specialist
+from appliance.specialists.manifest import Base, Calibration, Evaluation, Manifest
+from appliance.specialists.word_shapes import FEATURE_VERSION
+from appliance.training.lora import LoraLinear
+from appliance.training.recipe import ReadRecipe, read_recipe
+from appliance.training.tagger import Tagger
+from appliance.training.train import TRAINED_FILE, check_base, new_tagger
+from appliance.types import Task
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Prints the path of the file it wrote."""
+    parser = argparse.ArgumentParser(prog="python -m appliance.training.export", description="write a specialist file")
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--base", type=Path, required=True, help="folder with model.safetensors and vocab.txt")
+    parser.add_argument("--out", type=Path, required=True, help="working folder of the training run")
+    parser.add_argument("--evaluation", type=Path, help="JSON list of measurements for the manifest")
+    options = parser.parse_args(arguments)
+    try:
+        read = read_recipe(options.recipe)
+        check_base(options.base)
+        tagger = load_trained(read, options.base, options.out)
+        evaluation = read_evaluation(options.evaluation) if options.evaluation else ()
+        target = options.out / f"{read.recipe.id}.gguf"
+        write_specialist(target, manifest_of(read, evaluation), tagger.numpy_head(), adapter_of(tagger, read))
+    except ApplianceError as error:
+        print(f"appliance: error: {error}", file=sys.stderr)
+        return 1
+    print(target)
+    return 0
+
+
+def load_trained(read: ReadRecipe, base: Path, out: Path) -> Tagger:
+    """The tagger as training left it."""
+    tagger = new_tagger(read.recipe, base)
+    tagger.load_state_dict(torch.load(out / TRAINED_FILE, weights_only=True)["state"], strict=False)
+    return tagger.eval()
+
+
+def read_evaluation(path: Path) -> tuple[Evaluation, ...]:
+    """Measurements as the evaluation commands write them."""
+    return msgspec.json.decode(path.read_bytes(), type=tuple[Evaluation, ...])
+
+
+def adapter_of(tagger: Tagger, read: ReadRecipe) -> AdapterWeights:
+    """The low-rank pairs by layer name, in half precision."""
+    return AdapterWeights(read.recipe.adapter.alpha, {name: _halves(layer) for name, layer in tagger.adapters.items()})
+
+
+def manifest_of(read: ReadRecipe, evaluation: tuple[Evaluation, ...]) -> Manifest:
+    """What the file says of itself."""
+    recipe, card = read.recipe, read.recipe.card
+    return Manifest(
+        id=recipe.id,
+        version=recipe.version,
+        task=Task(recipe.task),
+        name=card.name,
+        summary=card.summary,
+        labels=recipe.labels,
+        base=Base(
+            name=MINILM.name,
+            weights_sha256=MINILM.weights_sha256,
+            vocabulary_sha256=MINILM.vocabulary_sha256,
+        ),
+        feature_version=FEATURE_VERSION,
+        window_tokens=recipe.schedule.window_tokens,
+        calibration=Calibration(recall_bias=recipe.recall_bias),
+        post=recipe.post,
+        licence=card.licence,
+        sources=recipe.sources,
+        recipe_sha256=read.digest,
+        evaluation=evaluation,
+        intended_use=card.intended_use,
+        limits=card.limits,
+        created=datetime.now(UTC).date().isoformat(),
+    )
+
+
+def _halves(layer: LoraLinear) -> tuple[np.ndarray, np.ndarray]:
+    a, b = layer.lora_a.detach().half().numpy(), layer.lora_b.detach().half().numpy()
+    assert np.isfinite(a).all() and np.isfinite(b).all(), "adapter weights exceed half precision"
+    return a, b
+
+
+if __name__ == "__main__":
+    sys.exit(main())
