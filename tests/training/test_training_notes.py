@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from appliance.training.notes import documents, noise, prose, word_lists
 from appliance.training.notes.generator import LABELS, Note, Sources, generate_from
-from appliance.training.notes.pieces import Piece, assemble, split
+from appliance.training.notes.pieces import Piece, assemble, join_names, split
 from appliance.training.notes.slots import SLOTS
 from appliance.training.partition import partition
 
@@ -97,6 +97,12 @@ def test_there_are_at_least_250_templates() -> None:
 def test_splitting_undoes_assembling(notes: list[Note]) -> None:
     for note in notes[:100]:
         assert assemble(split(note.text, note.spans)) == (note.text, note.spans)
+
+
+def test_names_side_by_side_are_one_and_names_in_a_list_are_not() -> None:
+    ada, obi = Piece("Ada", "NAME"), Piece("Obi", "NAME")
+    assert join_names([ada, Piece(" "), obi]) == [Piece("Ada Obi", "NAME")]
+    assert join_names([ada, Piece(", "), obi]) == [ada, Piece(", "), obi]
 
 
 def test_surrounding_punctuation_is_outside_a_span() -> None:

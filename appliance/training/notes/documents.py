@@ -24,9 +24,17 @@ def _one(section: str, case: Case) -> Pieces:
 def _paragraph(case: Case, length: int, identified: float, negative: str = "negative") -> Pieces:
     pieces: Pieces = []
     for index in range(length):
-        section = "sentence" if case.rng.random() < identified else negative
-        pieces += [*([Piece(" ")] if index else []), *_one(section, case)]
+        sentence = _one("sentence", case) if case.rng.random() < identified else _unidentified(case, negative)
+        pieces += [*([Piece(" ")] if index else []), *sentence]
     return pieces
+
+
+def _unidentified(case: Case, section: str) -> Pieces:
+    """A sentence from a template or, as often, a real one: templates alone would be learned by heart."""
+    roll = case.rng.random()
+    if roll < 0.5:
+        return _one(section, case)
+    return [Piece(case.rng.choice(case.sources.clean_sentences if roll < 0.8 else case.sources.negatives))]
 
 
 def _sections(case: Case, count: int, identified: float) -> Pieces:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from appliance.training.notes.documents import draw_kind
 from appliance.training.notes.noise import disturb
-from appliance.training.notes.pieces import LABELS, assemble
+from appliance.training.notes.pieces import LABELS, assemble, join_names
 from appliance.training.notes.slots import Case
 from appliance.training.notes.sources import Sources
 from appliance.types import Span
@@ -43,5 +43,5 @@ def generate_from(sources: Sources, seed: int, count: int) -> Iterator[Note]:
     for index in range(count):
         rng = random.Random(f"{seed}:{index}")  # noqa: S311 - synthetic text, nothing secret
         kind, build = draw_kind(rng)
-        text, spans = assemble(disturb(build(Case.draw(rng, sources)), rng))
+        text, spans = assemble(disturb(join_names(build(Case.draw(rng, sources))), rng))
         yield Note(text, spans, kind)

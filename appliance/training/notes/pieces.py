@@ -63,6 +63,16 @@ def assemble(pieces: Iterable[Piece]) -> tuple[str, tuple[Span, ...]]:
     return "".join(texts), tuple(spans)
 
 
+def join_names(pieces: Iterable[Piece]) -> list[Piece]:
+    """Given and family name side by side are one name: `[Ada][ ][Okafor]` becomes `[Ada Okafor]`."""
+    joined: list[Piece] = []
+    for piece in pieces:
+        joined.append(piece)
+        if len(joined) >= 3 and joined[-2] == Piece(" ") and joined[-3].label == piece.label == "NAME":
+            joined[-3:] = [Piece(f"{joined[-3].text} {piece.text}", "NAME")]
+    return joined
+
+
 def split(text: str, spans: Sequence[Span]) -> list[Piece]:
     """The inverse of `assemble`."""
     pieces: list[Piece] = []

@@ -29,6 +29,9 @@ _TITLED = re.compile(
 _OLD = re.compile(r"\b(?:9\d|1[01]\d)(?=(?:-| )(?:year|y\.?/?o))")
 _STILL_IDENTIFIES = re.compile(
     rf"\b{_MONTH}\b|\d[/-]\d{{1,2}}[/-]\d|\b\d{{5,}}\b|\bon \d{{1,2}}/\d|@|www|http|\b(?:A|X)[BXYZ]+C?D?\b|\b(?:the|on) \d+(?:st|nd|rd|th) of\b"
+    r"|\b(?:0?[1-9]|1[0-2])/(?:0\d|[2-9]\d)\b|\b\d{4}/\d{4}\b"
+    r"|(?<!^)\b(?:UIHC|CVS|Fed Ex|Ex|Access|Universit\w+|College|Hospital|Center|Clinic|Institute|School|Children's|Department"
+    r"|Network|Sample|Services|Organization|Foundation|Association|Society|Ministry|Trust)\b"
     r"|\b(?:9\d|1[01]\d)s\b|\b(?:turn\w*|age|approaching|almost|nearly) (?:9\d|1[01]\d)\b|\bnineties|\bninety\b|\baged? (?:of )?(?:9\d|1[01]\d)\b|\b(?:9\d|1[01]\d)[- ]y|[{}<>_*#]|\bDrs?\b|\bM(?:r|rs|s)\b"
 )
 _SENTENCE_END = re.compile(r"(?<=[.?!])(?<!\bDr\.)(?<!\bMr\.)(?<!\bMs\.)(?<!\bMrs\.)(?<!\bDrs\.)\s+(?=[A-Z0-9•])")

@@ -85,6 +85,8 @@ def _organisation(rng: random.Random, sources: Sources, form: str) -> str:
 
 def _address(case: Case, *, lines: bool) -> str:
     rng, words = case.rng, word_lists.place_words()
+    if rng.random() < 0.1:
+        return _abroad(case)
     base = (
         rng.choice(words["street"])
         if rng.random() < 0.6
@@ -107,6 +109,29 @@ def _address(case: Case, *, lines: bool) -> str:
             )
     joint = rng.choice(("\n", "\n", ", ")) if lines else ", "
     return f"{street}{joint}{_town(case)}" if rng.random() < 0.8 else street
+
+
+def _abroad(case: Case) -> str:
+    """An address as other countries write it."""
+    rng = case.rng
+    city, base = rng.choice(case.sources.places), rng.choice(word_lists.place_words()["street"])
+    family = rng.choice(case.sources.origins[rng.choice(sorted(case.sources.origins))].family)
+    number = rng.randrange(1, 240)
+    form = rng.choice(
+        (
+            f"{number} {base} Road, {city} @@# #@@",
+            f"Flat {rng.randrange(1, 40)}, {number} {base} Close, {city}, @@## #@@",
+            f"{number} {base} Ave, {city}, {rng.choice(('ON', 'QC', 'BC', 'AB', 'MB'))} @#@ #@#",
+            f"{number}, rue {family}, ##### {city}",
+            f"{family}str. {number}, ##### {city}",
+            f"{family}straat {number}, #### @@ {city}",
+            f"Calle {family} {number}, ##### {city}",
+            f"Via {family} {number}, ##### {city}",
+            f"Plot {number}, {family} Street, {city}",
+            f"{number}/{rng.randrange(1, 30)} {family} Nagar, {city} ######",
+        )
+    )
+    return identifiers.shaped(rng, form)
 
 
 def _town(case: Case) -> str:

@@ -45,6 +45,7 @@ class Sources:
     origins: Mapping[str, Origin]
     places: tuple[str, ...]
     carriers: tuple[str, ...]
+    clean_sentences: tuple[str, ...]
     negatives: tuple[str, ...]
     queries: tuple[str, ...]
 
@@ -61,7 +62,7 @@ class Sources:
         negatives = [s for text in papers for s in prose.clean_sentences(text, known)]
         queries = [q for q in _queries(data) if prose.clean_query(q, known)]
         carriers = [c for note in notes if (c := prose.clean_carrier(note, known))]
-        return cls(origins, places, tuple(carriers), tuple(negatives), tuple(queries))
+        return cls(origins, places, tuple(carriers), _slotless(carriers), tuple(negatives), tuple(queries))
 
     @classmethod
     def tiny(cls) -> Sources:
@@ -70,6 +71,7 @@ class Sources:
             origins=dict(_own_origins()),
             places=_kept(word_lists.place_words()["big city"]),
             carriers=_TINY_CARRIERS,
+            clean_sentences=_slotless(_TINY_CARRIERS),
             negatives=_TINY_NEGATIVES,
             queries=("how do i raise my card limit", "what does a pending transfer mean"),
         )
@@ -103,6 +105,12 @@ def plain(text: str) -> str:
 
 def _kept(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if training_side(name)))
+
+
+def _slotless(carriers: Iterable[str]) -> tuple[str, ...]:
+    """The sentences of carriers that mention nobody: what identified sentences stand among."""
+    sentences = (s.strip() for note in carriers for line in note.split("\n") for s in re.split(r"(?<=[.?!])\s+", line))
+    return tuple(s for s in sentences if len(s) > 20 and s[-1] in ".?!" and "{" not in s)
 
 
 @lru_cache(maxsize=1)
@@ -178,4 +186,5 @@ def _papers(data: Path) -> list[str]:
 def _queries(data: Path) -> list[str]:
     bank = [row["text"] for row in _read_csv(data / "banking77" / "train.csv")]
     general = json.loads((data / "clinc150" / "data_full_train_val.json").read_text(encoding="utf-8"))
-    return [*bank, *(text for text, _intent in general["train"])]
+    naming = ("change_user_name", "user_name", "what_is_your_name", "translate")
+    return [*bank, *(text for text, intent in general["train"] if intent not in naming)]
