@@ -1,0 +1,313 @@
+"""The statements of the log and of the keystore, over `storage/tables.py`; no rule, no cryptography, no transaction.
+
+    with writing(engine) as connection:
+        store.insert_records(connection, rows)
+        store.move_head(connection, expected_size=41, head=head)
+
+Every function takes the caller's connection, so that the caller decides what commits together. Only the sequencer
+passes one that may write to the log. Every read is bounded by an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from sqlalchemy import ColumnElement, Row, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as insert_or
+
+from appliance.errors import AuditLogInvalid
+from appliance.storage.database import Connection
+from appliance.storage.tables import (
+    checkpoint,
+    kek,
+    log_head,
+    public_body,
+    record,
+    root_slot,
+    scope_key,
+    signing_key,
+    tile,
+)
+
+SlotKind = Literal["file", "passphrase"]
+ScopeKind = Literal["env", "con"]
+
+
+# --- the log ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The single row that says how long the log is. `note` signs `signed_size` records, the last batch but one."""
+
+    log_id: bytes
+    origin: str
+    epoch: int
+    size: int
+    frontier: bytes
+    root: bytes
+    signed_size: int
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """One row of `record` with its public body; `env_ct` and `body` are never both set."""
+
+    seq: int
+    record_id: bytes
+    header: bytes
+    env_ct: bytes | None
+    con_ct: bytes | None
+    body: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCheckpoint:
+    """A signed tree head that is kept for ever."""
+
+    size: int
+    root: bytes
+    note: str
+    t_signed_ms: int
+
+
+def read_head(connection: Connection) -> Head | None:
+    """The head, or None before the first record."""
+    columns = [log_head.c[name] for name in Head.__dataclass_fields__]
+    row = connection.execute(select(*columns)).one_or_none()
+    return None if row is None else Head(**row._mapping)
+
+
+def create_head(connection: Connection, head: Head) -> None:
+    """The head of an empty log."""
+    connection.execute(insert(log_head).values(id=1, **asdict(head)))
+
+
+def move_head(connection: Connection, *, expected_size: int, head: Head) -> None:
+    """Advance the head in the transaction of its records.
+
+    Raises `AuditLogInvalid` if the stored head is not the one this writer last wrote: somebody else wrote too.
+    """
+    moved = connection.execute(
+        update(log_head)
+        .where(log_head.c.id == 1, log_head.c.size == expected_size, log_head.c.epoch == head.epoch)
+        .values(**asdict(head))
+    )
+    if moved.rowcount != 1:
+        raise AuditLogInvalid(f"the log no longer ends at {expected_size} records: another program wrote to it")
+
+
+def insert_records(connection: Connection, rows: Sequence[StoredRecord]) -> None:
+    """Add rows to the end; a repeated sequence number or record id violates a constraint."""
+    columns = ("seq", "record_id", "header", "env_ct", "con_ct")
+    connection.execute(insert(record), [{name: getattr(row, name) for name in columns} for row in rows])
+    bodies = [{"seq": row.seq, "body": row.body} for row in rows if row.body is not None]
+    if bodies:
+        connection.execute(insert(public_body), bodies)
+
+
+def put_tile(connection: Connection, level: int, index: int, hashes: bytes) -> None:
+    """Write a tile that has grown. A full tile is never written twice, because nothing can be added to it."""
+    values = {"width": len(hashes) // 32, "hashes": hashes}
+    statement = insert_or(tile).values(level=level, idx=index, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["level", "idx"], set_=values))
+
+
+def read_tile(connection: Connection, level: int, index: int) -> bytes:
+    """The hashes of one tile; empty when nothing was stored."""
+    found = connection.execute(select(tile.c.hashes).where(tile.c.level == level, tile.c.idx == index))
+    return found.scalar_one_or_none() or b""
+
+
+def read_tiles(connection: Connection, after: tuple[int, int], limit: int) -> list[tuple[int, int, bytes]]:
+    """Tiles in the order of (level, index), beginning behind `after`."""
+    level, index = after
+    behind = (tile.c.level > level) | ((tile.c.level == level) & (tile.c.idx > index))
+    query = select(tile.c.level, tile.c.idx, tile.c.hashes).where(behind).order_by(tile.c.level, tile.c.idx)
+    return [(row.level, row.idx, row.hashes) for row in connection.execute(query.limit(limit))]
+
+
+def seqs_of(connection: Connection, record_ids: Iterable[bytes]) -> dict[bytes, int]:
+    """Which of these records are stored, and where."""
+    query = select(record.c.record_id, record.c.seq).where(record.c.record_id.in_(list(record_ids)))
+    return {row.record_id: row.seq for row in connection.execute(query)}
+
+
+def read_headers(connection: Connection, first: int, limit: int) -> list[tuple[int, bytes]]:
+    """Sequence numbers and headers from `first` upwards."""
+    query = select(record.c.seq, record.c.header).where(record.c.seq >= first).order_by(record.c.seq).limit(limit)
+    return [(row.seq, row.header) for row in connection.execute(query)]
+
+
+def read_records(
+    connection: Connection, first: int, limit: int, *, content: bool = False, newest_first: bool = False
+) -> list[StoredRecord]:
+    """Rows from `first` upwards, or downwards with `newest_first`. Content stays unread unless asked for."""
+    where = record.c.seq <= first if newest_first else record.c.seq >= first
+    order = record.c.seq.desc() if newest_first else record.c.seq.asc()
+    return _records(connection, where, order, limit, content)
+
+
+def read_record(connection: Connection, record_id: bytes, *, content: bool = False) -> StoredRecord | None:
+    """One row by its id."""
+    found = _records(connection, record.c.record_id == record_id, record.c.seq.asc(), 1, content)
+    return found[0] if found else None
+
+
+def _records(
+    connection: Connection, where: ColumnElement[bool], order: ColumnElement[int], limit: int, content: bool
+) -> list[StoredRecord]:
+    columns: list[ColumnElement] = [
+        record.c.seq,
+        record.c.record_id,
+        record.c.header,
+        record.c.env_ct,
+        public_body.c.body,
+    ]
+    if content:
+        columns.append(record.c.con_ct)
+    joined = record.outerjoin(public_body, public_body.c.seq == record.c.seq)
+    rows = connection.execute(select(*columns).select_from(joined).where(where).order_by(order).limit(limit))
+    return [_stored(row, content) for row in rows]
+
+
+def _stored(row: Row, content: bool) -> StoredRecord:
+    return StoredRecord(row.seq, row.record_id, row.header, row.env_ct, row.con_ct if content else None, row.body)
+
+
+def keep_checkpoint(connection: Connection, kept: StoredCheckpoint) -> None:
+    """Store a signed tree head; the same one again changes nothing."""
+    connection.execute(insert_or(checkpoint).values(**asdict(kept)).on_conflict_do_nothing())
+
+
+def read_checkpoints(connection: Connection, after_size: int, limit: int) -> list[StoredCheckpoint]:
+    """Kept tree heads of more than `after_size` records, smallest first."""
+    columns = [checkpoint.c[name] for name in StoredCheckpoint.__dataclass_fields__]
+    query = select(*columns).where(checkpoint.c.size > after_size).order_by(checkpoint.c.size).limit(limit)
+    return [StoredCheckpoint(**row._mapping) for row in connection.execute(query)]
+
+
+def newest_checkpoint_ms(connection: Connection) -> int:
+    """When the newest kept tree head was signed; 0 when none is kept."""
+    return connection.execute(select(func.max(checkpoint.c.t_signed_ms))).scalar_one() or 0
+
+
+# --- the keystore -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRow:
+    """One way to unlock the root key. `parameters` is JSON, `salt` None for a key file."""
+
+    slot: int
+    kind: SlotKind
+    parameters: str
+    salt: bytes | None
+    wrapped: bytes
+    kcv: bytes
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class WrappingKeyRow:
+    """One generation of the key that wraps all others; `blob` is wrapped by the root key."""
+
+    gen: int
+    protector: str
+    blob: bytes
+    kcv: bytes
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeKeyRow:
+    """One key for envelopes or contents. `owner` is a keyed hash, empty for the key of a whole month."""
+
+    scope_id: bytes
+    kind: ScopeKind
+    record_class: int
+    month: int
+    owner: bytes
+    kek_gen: int
+    wrapped: bytes
+    kcv: bytes
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKeyRow:
+    """The key that signs tree heads of `origin`."""
+
+    id: int
+    origin: str
+    public: bytes
+    kek_gen: int
+    wrapped: bytes
+    kcv: bytes
+    created_ms: int
+
+
+def insert_slot(connection: Connection, row: SlotRow) -> None:
+    connection.execute(insert(root_slot).values(**asdict(row)))
+
+
+def read_slots(connection: Connection) -> list[SlotRow]:
+    """Every slot, lowest first."""
+    columns = [root_slot.c[name] for name in SlotRow.__dataclass_fields__]
+    return [SlotRow(**row._mapping) for row in connection.execute(select(*columns).order_by(root_slot.c.slot))]
+
+
+def insert_wrapping_key(connection: Connection, row: WrappingKeyRow) -> None:
+    connection.execute(insert(kek).values(**asdict(row)))
+
+
+def read_wrapping_keys(connection: Connection) -> list[WrappingKeyRow]:
+    """Every generation, oldest first."""
+    columns = [kek.c[name] for name in WrappingKeyRow.__dataclass_fields__]
+    return [WrappingKeyRow(**row._mapping) for row in connection.execute(select(*columns).order_by(kek.c.gen))]
+
+
+def insert_scope_key(connection: Connection, row: ScopeKeyRow) -> None:
+    values = asdict(row)
+    values["class_"] = values.pop("record_class")
+    connection.execute(insert(scope_key).values(**values))
+
+
+def find_scope_key(
+    connection: Connection, kind: ScopeKind, record_class: int, month: int, owner: bytes
+) -> ScopeKeyRow | None:
+    """The key in use for this purpose, if one was made already."""
+    return _scope_key(
+        connection,
+        (scope_key.c.kind == kind)
+        & (scope_key.c.class_ == record_class)
+        & (scope_key.c.month == month)
+        & (scope_key.c.owner == owner),
+    )
+
+
+def read_scope_key(connection: Connection, scope_id: bytes) -> ScopeKeyRow | None:
+    """The key with this id, unless it was destroyed."""
+    return _scope_key(connection, scope_key.c.scope_id == scope_id)
+
+
+def _scope_key(connection: Connection, where: ColumnElement[bool]) -> ScopeKeyRow | None:
+    names = {name: "class_" if name == "record_class" else name for name in ScopeKeyRow.__dataclass_fields__}
+    columns = [scope_key.c[column].label(name) for name, column in names.items()]
+    row = connection.execute(select(*columns).where(where)).one_or_none()
+    return None if row is None else ScopeKeyRow(**row._mapping)
+
+
+def insert_signing_key(connection: Connection, row: SigningKeyRow) -> None:
+    connection.execute(insert(signing_key).values(**asdict(row)))
+
+
+def read_signing_key(connection: Connection) -> SigningKeyRow | None:
+    """The key in use: the newest that is not retired."""
+    columns = [signing_key.c[name] for name in SigningKeyRow.__dataclass_fields__]
+    query = select(*columns).where(signing_key.c.retired_ms.is_(None)).order_by(signing_key.c.id.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else SigningKeyRow(**row._mapping)
