@@ -20,8 +20,8 @@ def drawn_tree() -> dict[str, str]:
     """Class to parent, as the drawing at the top of `errors.py` has it."""
     parents, path = {}, {}
     for line in inspect.getdoc(errors).splitlines():
-        found = re.match(r"([│├└─ ]*)([A-Z]\w+)", line)
-        if found is None or not (found[1] or found[2] == "ApplianceError"):
+        found = re.match(r"    ([│├└─ ]*)([A-Z]\w+)", line)
+        if found is None:
             continue
         depth = len(found[1]) // 4
         path[depth] = found[2]

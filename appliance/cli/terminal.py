@@ -26,6 +26,7 @@ from appliance.errors import ApplianceError
 from appliance.types import Principal
 
 T = TypeVar("T")
+_PIPE_COLUMNS = 400
 
 HomeOption = Annotated[
     str | None,
@@ -33,7 +34,8 @@ HomeOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print data as JSON.")]
 
-stdout = Console(highlight=False, soft_wrap=True)
+# In a pipe there is no width to fit: cells are never folded there.
+stdout = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
