@@ -113,11 +113,14 @@ class LimitsConfig(_Section):
 
 
 class EngineConfig(_Section):
-    """One encoder worker. `threads` 0: the number of physical cores this process may use."""
+    """One encoder worker. `threads` 0: the number of physical cores this process may use.
+
+    `microbatch_tokens`: 128 is within 2 % of the best speed, and every token of it costs 160 KiB a thread.
+    """
 
     backend: Literal["llamacpp", "echo"] = "llamacpp"
     threads: int = Field(default=0, ge=0, le=256)
-    microbatch_tokens: int = Field(default=256, ge=32, le=512)
+    microbatch_tokens: int = Field(default=128, ge=32, le=512)
     queue_sequences_max: int = Field(default=4096, ge=1)
     message_bytes_max: int = Field(default=64 * 1024 * 1024, ge=1024)
     adapters_max: int = Field(default=64, ge=1)
@@ -225,7 +228,7 @@ def load_config(home: str | Path | None = None) -> Config:
     place = Home(Path(home or default_home()).expanduser().absolute())
     values = _read_toml(place.config_file)
     try:
-        settings = _Settings(**values)
+        settings = _Settings(**values)  # type: ignore[arg-type]  # pydantic checks it
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])

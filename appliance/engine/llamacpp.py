@@ -25,6 +25,7 @@ from llama_cpp import llama_cpp as llama
 from appliance.engine.backend import ModelFacts
 from appliance.errors import EngineUnavailable, ModelFileRefused, SpecialistFileInvalid
 
+POSITIONS_USUAL = 512  # of BERT; a sequence may be this long whatever a batch of several may hold
 _LOG_LEVEL_WARN, _LOG_LEVEL_ERROR = 3, 4
 _log_tail: deque[str] = deque(maxlen=4)
 
@@ -32,7 +33,8 @@ _log_tail: deque[str] = deque(maxlen=4)
 @llama.llama_log_callback
 def _keep_log_line(level: int, text: bytes, _user_data: object) -> None:
     """Errors of the library explain a refused file; everything else is noise on a server."""
-    if level in (_LOG_LEVEL_WARN, _LOG_LEVEL_ERROR):
+    if level in (POSITIONS_USUAL = 512  # of BERT; a sequence may be this long whatever a batch of several may hold
+_LOG_LEVEL_WARN, _LOG_LEVEL_ERROR):
         _log_tail.append(text.decode(errors="replace").strip())
 
 
@@ -172,8 +174,12 @@ class LlamaEncoder:
 
 
 def compute_bytes(lanes: int, tokens_max: int) -> int:
-    """What is taken beside the weights: activations per token and lane, and what Python and its libraries hold."""
-    return lanes * tokens_max * 24 * 1024 + 48 * 1024**2
+    """What is taken beside the weights at most: a lane's buffers, and what Python and its libraries hold.
+
+    A token of a batch costs its activations and a row of logits that llama.cpp sets aside for an encoder too (as wide
+    as the vocabulary): 160 KiB together for a vocabulary of 30,000. Rows that no batch ever reached are not resident.
+    """
+    return lanes * max(tokens_max, POSITIONS_USUAL) * 160 * 1024 + 48 * 1024**2
 
 
 def _context_parameters(tokens_max: int, sequences_max: int) -> llama.llama_context_params:
