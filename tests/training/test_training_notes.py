@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.training.notes import documents, noise, prose, word_lists
+from appliance.training.notes import documents, injection, noise, prose, word_lists
 from appliance.training.notes.generator import LABELS, Note, Sources, generate_from
 from appliance.training.notes.pieces import Piece, assemble, join_names, split
 from appliance.training.notes.slots import SLOTS
@@ -141,3 +141,16 @@ class TestCarriers:
     @pytest.mark.parametrize("query", ["is paris old", "seen on march 3rd", "pain 2019-03"])
     def test_a_query_with_a_name_or_a_date_is_not_clean(self, query: str) -> None:
         assert not prose.clean_query(query, self.known)
+
+
+def test_prose_without_room_for_identifiers_stays_as_it_is() -> None:
+    prose_without = "Lungs are clear to auscultation. No edema."
+    assert injection.inject(prose_without, random.Random(1), share=1.0) == prose_without
+
+
+def test_every_slot_put_into_prose_can_be_filled() -> None:
+    prose_with = "The patient saw her cardiologist last week. Her daughter works as a nurse. He is a 50-year-old."
+    for seed in range(50):
+        slotted = injection.inject(prose_with, random.Random(seed), share=1.0)
+        assert slotted != prose_with
+        assert set(re.findall(r"\{(\w+)\}", slotted)) <= set(SLOTS)

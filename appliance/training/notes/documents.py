@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable
 
 from appliance.training.notes import word_lists
+from appliance.training.notes.injection import inject
 from appliance.training.notes.pieces import Piece
 from appliance.training.notes.slots import Case, fill, fill_slots
 
@@ -64,7 +65,7 @@ def report(case: Case) -> Pieces:
 def carrier(case: Case) -> Pieces:
     """A real note without its identifiers, with new ones put in between its sentences."""
     rng = case.rng
-    text = rng.choice(case.sources.carriers)
+    text = inject(rng.choice(case.sources.carriers), rng, share=rng.choice((0.0, 0.15, 0.3, 0.5)))
     pieces: Pieces = []
     if rng.random() < 0.6:
         pieces += [*_one("header", case), _BREAK]
@@ -86,10 +87,12 @@ def _unstopped(pieces: Pieces) -> Pieces:
 
 
 def plain_carrier(case: Case) -> Pieces:
-    """A passage of a real note with only what the carrier itself mentions."""
-    lines = case.rng.choice(case.sources.carriers).split("\n\n")
-    start = case.rng.randrange(len(lines))
-    return fill_slots("\n\n".join(lines[start : start + case.rng.randint(1, 4)]), case)
+    """A passage of a real note, with identifiers only in places that the prose itself offers."""
+    rng = case.rng
+    lines = rng.choice(case.sources.carriers).split("\n\n")
+    start = rng.randrange(len(lines))
+    text = "\n\n".join(lines[start : start + rng.randint(1, 4)])
+    return fill_slots(inject(text, rng, share=rng.choice((0.0, 0.0, 0.2, 0.5))), case)
 
 
 def abstract(case: Case) -> Pieces:
@@ -143,16 +146,16 @@ def query_identified(case: Case) -> Pieces:
 
 
 KINDS: tuple[tuple[str, Build, float], ...] = (
-    ("report", report, 0.17),
-    ("carrier", carrier, 0.1),
-    ("plain_carrier", plain_carrier, 0.05),
+    ("report", report, 0.15),
+    ("carrier", carrier, 0.12),
+    ("plain_carrier", plain_carrier, 0.07),
     ("abstract", abstract, 0.08),
     ("negative_note", negative_note, 0.09),
     ("short_note", short_note, 0.09),
     ("header", header_only, 0.05),
     ("sentences", sentences, 0.08),
     ("finance", finance, 0.05),
-    ("query_clean", query_clean, 0.22),
+    ("query_clean", query_clean, 0.26),
     ("query_identified", query_identified, 0.09),
 )
 

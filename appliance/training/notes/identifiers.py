@@ -40,7 +40,8 @@ def phone(rng: random.Random) -> str:
     text = rng.choice((
         f"({area}) {mid}-{last}", f"({area}) {mid}-{last}", f"({area}){mid}-{last}", f"{area}-{mid}-{last}",
         f"{area}-{mid}-{last}", f"{area}.{mid}.{last}", f"{area} {mid} {last}", f"{area}{mid}{last}",
-        f"+1 {area} {mid} {last}", f"1-{area}-{mid}-{last}", f"+1 ({area}) {mid}-{last}", f"{mid}-{last}", f"{area}/{mid}-{last}",
+        f"+1 {area} {mid} {last}", f"1-{area}-{mid}-{last}", f"+1 ({area}) {mid}-{last}", f"{mid}-{last}",
+        f"{area}/{mid}-{last}",
         shaped(rng, "+44 20 #### ####"), shaped(rng, "020 7### ####"), shaped(rng, "07### ######"),
         shaped(rng, "+49 30 ########"), shaped(rng, "+91 9#### #####"), shaped(rng, "+234 80# ### ####"),
         shaped(rng, "+33 6 ## ## ## ##"), shaped(rng, "+52 55 #### ####"), shaped(rng, "0## ### ####"),
@@ -58,8 +59,16 @@ def email(rng: random.Random, given: str, family: str, domain: str) -> str:
     given, family = (
         ("".join(c for c in part.lower() if c.isascii() and c.isalpha()) or "x") for part in (given, family)
     )
-    local = rng.choice((f"{given}.{family}", f"{given[0]}{family}", f"{given}{family}{rng.randrange(100)}", f"{given}_{family}",
-                        f"{family}.{given[0]}", f"{given}{rng.randrange(1940, 2010)}"))  # fmt: skip
+    local = rng.choice(
+        (
+            f"{given}.{family}",
+            f"{given[0]}{family}",
+            f"{given}{family}{rng.randrange(100)}",
+            f"{given}_{family}",
+            f"{family}.{given[0]}",
+            f"{given}{rng.randrange(1940, 2010)}",
+        )
+    )
     hosts = (
         "gmail.com",
         "yahoo.com",
@@ -80,32 +89,33 @@ def email(rng: random.Random, given: str, family: str, domain: str) -> str:
 
 def ssn(rng: random.Random) -> str:
     return one_of(
-        rng,
-        "###-##-####",
-        "###-##-####",
-        "### ## ####",
-        "#########",
-        "XXX-XX-####",
-        "xxx-xx-####",
-        "***-**-####".replace("*", "•"),
-        "9##-7#-####",
-        "###.##.####",
-    )
+        rng, "###-##-####", "###-##-####", "### ## ####", "#########", "XXX-XX-####", "xxx-xx-####",
+        "•••-••-####", "9##-7#-####", "###.##.####",
+    )  # fmt: skip
 
 
 def mrn(rng: random.Random) -> str:
-    return one_of(rng, "#######", "########", "######", "##-##-##", "###-##-##", "@#######", "@@######", "MR-######", "MRN#######",
-                  "##########", "###-###-###", "@-########", "E########", "00######", "#####", "####", "H##########", "M00#######", "####-####", "PT######", "## ## ##")  # fmt: skip
+    return one_of(
+        rng, "#######", "########", "######", "##-##-##", "###-##-##", "@#######", "@@######", "MR-######",
+        "MRN#######", "##########", "###-###-###", "@-########", "E########", "00######", "#####", "####",
+        "H##########", "M00#######", "####-####", "PT######", "## ## ##",
+    )  # fmt: skip
 
 
 def health_plan(rng: random.Random) -> str:
-    return one_of(rng, "@@@#########", "@########", "#########-##", "@@@###@#####", "XYZ#########", "#@@#-@@#-@@##", "#@@#@@#@@##", "W#########",
-                  "##########", "H####-###", "@@#######@", "U########## ##".replace(" ", ""), "######-####", "R########", "###-##-####-A", "MCD########")  # fmt: skip
+    return one_of(
+        rng, "@@@#########", "@########", "#########-##", "@@@###@#####", "XYZ#########", "#@@#-@@#-@@##",
+        "#@@#@@#@@##", "W#########", "##########", "H####-###", "@@#######@", "U############", "######-####",
+        "R########", "###-##-####-A", "MCD########",
+    )  # fmt: skip
 
 
 def account(rng: random.Random) -> str:
-    return one_of(rng, "##########", "########", "############", "####-####-##", "@@##-######", "ACC-#######", "######-##", "V########",
-                  "#########", "A##########", "CLM-####-#####", "##-#######", "INV-######", "FIN#########", "@#####-###", "VN##########")  # fmt: skip
+    return one_of(
+        rng, "##########", "########", "############", "####-####-##", "@@##-######", "ACC-#######",
+        "######-##", "V########", "#########", "A##########", "CLM-####-#####", "##-#######", "INV-######",
+        "FIN#########", "@#####-###", "VN##########",
+    )  # fmt: skip
 
 
 def iban(rng: random.Random) -> str:
@@ -139,7 +149,7 @@ def card(rng: random.Random) -> str:
 
 
 def masked_card(rng: random.Random) -> str:
-    return one_of(rng, "####", "**** **** **** ####".replace("*", "x"), "XXXX-XXXX-XXXX-####", "xxxx####")
+    return one_of(rng, "####", "xxxx xxxx xxxx ####", "XXXX-XXXX-XXXX-####", "xxxx####")
 
 
 def routing(rng: random.Random) -> str:
@@ -162,40 +172,16 @@ def dea(rng: random.Random, family: str) -> str:
 
 def license_number(rng: random.Random) -> str:
     return one_of(
-        rng,
-        "@#######",
-        "@###-####-####",
-        "########",
-        "@@######",
-        "MD-#####",
-        "RN######",
-        "@##-###-###",
-        "####-@@-####",
-        "LIC-######",
-        "#######",
-        "MD#####",
-        "A######",
-        "@@@@@#####@@#@@",
-        "0##-####",
-    )
+        rng, "@#######", "@###-####-####", "########", "@@######", "MD-#####", "RN######", "@##-###-###",
+        "####-@@-####", "LIC-######", "#######", "MD#####", "A######", "@@@@@#####@@#@@", "0##-####",
+    )  # fmt: skip
 
 
 def plate(rng: random.Random) -> str:
     return one_of(
-        rng,
-        "#@@@###",
-        "@@@-####",
-        "@@@ ####",
-        "@@@####",
-        "###-@@@",
-        "@@## @@@",
-        "@## @@@",
-        "@@-####",
-        "@@@ ###",
-        "###@@#",
-        "@-@@ ####",
-        "##@@##",
-    )
+        rng, "#@@@###", "@@@-####", "@@@ ####", "@@@####", "###-@@@", "@@## @@@", "@## @@@", "@@-####",
+        "@@@ ###", "###@@#", "@-@@ ####", "##@@##",
+    )  # fmt: skip
 
 
 def vin(rng: random.Random) -> str:
@@ -206,17 +192,33 @@ def vin(rng: random.Random) -> str:
 
 
 def device_serial(rng: random.Random) -> str:
-    return one_of(rng, "PJN######H", "@@@######", "@@######@", "SN-#######", "######-###", "@##-#####-##", "####@@####", "@@@@-####-####", "#########", "(01)00########(21)######",
-                  "BLC######S", "LOT#####-##", "@####-##-@@", "@@-####-####", "########", "#####@")  # fmt: skip
+    return one_of(
+        rng, "PJN######H", "@@@######", "@@######@", "SN-#######", "######-###", "@##-#####-##", "####@@####",
+        "@@@@-####-####", "#########", "(01)00########(21)######", "BLC######S", "LOT#####-##", "@####-##-@@",
+        "@@-####-####", "########", "#####@",
+    )  # fmt: skip
 
 
 def url(rng: random.Random, family: str, domain: str) -> str:
     who = "".join(c for c in family.lower() if c.isascii() and c.isalpha()) or "user"
-    return rng.choice((
-        f"https://portal.{domain}.org/results/{rng.randrange(10**6)}", f"www.{domain}.com", f"http://www.{domain}.org/patients/{who}{rng.randrange(99)}",
-        f"https://{domain}.com/u/{who}", f"www.facebook.com/{who}.{rng.randrange(1000)}", f"https://mychart.{domain}.org/MyChart/", f"linkedin.com/in/{who}{rng.randrange(99)}",
-        f"https://www.gofundme.com/f/help-{who}", f"{domain}.org/referrals", f"https://zoom.us/j/{rng.randrange(10**10)}", f"http://{who}family.blogspot.com", f"instagram.com/{who}_{rng.randrange(100)}",
-    ))  # fmt: skip
+    number = rng.randrange(10**6)
+    return rng.choice(
+        (
+            f"https://portal.{domain}.org/results/{number}",
+            f"www.{domain}.com",
+            f"http://www.{domain}.org/patients/{who}{number % 100}",
+            f"https://{domain}.com/u/{who}",
+            f"www.facebook.com/{who}.{number % 1000}",
+            f"https://mychart.{domain}.org/MyChart/",
+            f"linkedin.com/in/{who}{number % 100}",
+            f"https://www.gofundme.com/f/help-{who}",
+            f"{domain}.org/referrals",
+            f"https://zoom.us/j/{number}{number}",
+            f"http://{who}family.blogspot.com",
+            f"instagram.com/{who}_{number % 100}",
+            f"https://www.{domain}.edu/~{who}/index.html?id={number}",
+        )
+    )
 
 
 def ip(rng: random.Random) -> str:
@@ -232,31 +234,19 @@ def ip(rng: random.Random) -> str:
 
 
 def biometric(rng: random.Random) -> str:
-    return one_of(rng, "FP-####-####", "BIO-######", "VP-#####", "RS-####-@@", "FID#######", "IRIS-######", "TMPL-####-##", "face_######", "VOICE-####", "@@FP######", "DNA-@@-#####",
-                  "IMG_####.jpg", "DSC_####.JPG", "photo_####_##.png", "face-####.jpeg", "HG-####")  # fmt: skip
+    return one_of(
+        rng, "FP-####-####", "BIO-######", "VP-#####", "RS-####-@@", "FID#######", "IRIS-######",
+        "TMPL-####-##", "face_######", "VOICE-####", "@@FP######", "DNA-@@-#####", "IMG_####.jpg",
+        "DSC_####.JPG", "photo_####_##.png", "face-####.jpeg", "HG-####",
+    )  # fmt: skip
 
 
 def other_id(rng: random.Random) -> str:
     return one_of(
-        rng,
-        "S##-#####",
-        "SP-##-####",
-        "@##-####",
-        "@#######",
-        "EMP-#####",
-        "E#####",
-        "STU######",
-        "####-###-##",
-        "SUBJ-####",
-        "##-@-####",
-        "ORD########",
-        "REF-######",
-        "@@-##-#####",
-        "#########",
-        "K########",
-        "TX-######",
-        "PR####-##",
-    )
+        rng, "S##-#####", "SP-##-####", "@##-####", "@#######", "EMP-#####", "E#####", "STU######",
+        "####-###-##", "SUBJ-####", "##-@-####", "ORD########", "REF-######", "@@-##-#####", "#########",
+        "K########", "TX-######", "PR####-##",
+    )  # fmt: skip
 
 
 def passport(rng: random.Random) -> str:
@@ -264,4 +254,4 @@ def passport(rng: random.Random) -> str:
 
 
 def tax_id(rng: random.Random) -> str:
-    return one_of(rng, "##-#######", "##-#######", "## ### ### ###", "GB###  ######".replace("  ", ""), "DE#########")
+    return one_of(rng, "##-#######", "##-#######", "## ### ### ###", "GB#########", "DE#########")

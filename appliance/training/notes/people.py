@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from appliance.training.notes.pieces import Piece
 from appliance.training.notes.sources import Origin, Sources, plain, training_side
 
-_NICKNAMES = "Bud Skip Buddy Junior Sonny Red Chip Doc Ace Tex Mimi Nana Coco Kiki Bear Tiny Slim Dot Peg Trixie Bebe Lulu Jojo Pepe Chuy Nacho Beto Memo Paco Lupita Sasha Misha Vova Tolya".split()
+_NICKNAMES = (
+    "Bud Skip Buddy Junior Sonny Red Chip Doc Ace Tex Mimi Nana Coco Kiki Bear Tiny Slim Dot Peg Trixie "
+    "Bebe Lulu Jojo Pepe Chuy Nacho Beto Memo Paco Lupita Sasha Misha Vova Tolya "
+).split()
 _SUFFIXES = ("Jr.", "Sr.", "II", "III", "IV", "Jr")
 _CREDENTIALS = (
     "MD", "M.D.", "DO", "RN", "NP", "PA-C", "LPN", "MD, PhD", "DPM", "PharmD", "LCSW", "PT", "CRNA", "DDS", "MD, FACS",

@@ -1,10 +1,11 @@
 """Cleaning other people's prose, so that nothing in it identifies anybody without being marked.
 
-Owns: which sentences of a carrier note, abstract or query may be used, and the slots (`{doctor}`, `{date}`) that replace
-what identifies. A sentence that holds a capitalised word the lexicon does not know is dropped: an unlabelled name in
-the training text teaches the tagger to miss names, while a lost sentence costs nothing.
+Owns: which sentences of a carrier note, abstract or query may be used, and the slots (`{doctor}`, `{date}`) that
+replace what identifies. A sentence that holds a capitalised word the lexicon does not know is dropped: an unlabelled
+name in the training text teaches the tagger to miss names, while a lost sentence costs nothing.
 
->>> clean_carrier("He saw Dr. Kumar on 10/13/92. He lives in Zanesville.", Lexicon.build(["he saw he lives in"] * 9, ()))
+>>> lexicon = Lexicon.build(["he saw he lives in"] * 9, ())
+>>> clean_carrier("He saw Dr. Kumar on 10/13/92. He lives in Zanesville.", lexicon)
 'He saw Dr. {doctor} on {date}.'
 """
 
@@ -18,21 +19,39 @@ from dataclasses import dataclass
 from appliance.training.notes import word_lists
 
 _MONTH = r"(?:January|February|March|April|May|June|July|August|September|October|November|December)"
+_GREAT_AGE = r"(?:9\d|1[01]\d)"
 _DATE = re.compile(
-    rf"\b(?:\d{{1,2}}/\d{{1,2}}/\d{{2,4}}|\d{{1,2}}-\d{{1,2}}-\d{{2,4}}|\d{{1,2}}/\d{{4}}"
-    rf"|{_MONTH},? \d{{1,2}}(?:st|nd|rd|th)?(?:,? \d{{4}})?|{_MONTH} (?:of )?\d{{4}}|\d{{1,2}} {_MONTH}(?:,? \d{{4}})?)\b"
+    r"\b(?:\d{1,2}/\d{1,2}/\d{2,4}|\d{1,2}-\d{1,2}-\d{2,4}|\d{1,2}/\d{4}"
+    rf"|{_MONTH},? \d{{1,2}}(?:st|nd|rd|th)?(?:,? \d{{4}})?|{_MONTH} (?:of )?\d{{4}}"
+    rf"|\d{{1,2}} {_MONTH}(?:,? \d{{4}})?)\b"
 )
 _MONTH_ALONE = re.compile(rf"\b(in|since|of|last|until|by|early|late|mid) {_MONTH}\b(?! \d)")
 _TITLED = re.compile(
     r"\b(Drs?|Doctor|Mr|Mrs|Ms|Miss)\b(\.?) ([A-Z][\w'-]*\.?(?: [A-Z][\w'-]+)?)(?=[\s,.;:)'’]|$)",
 )
-_OLD = re.compile(r"\b(?:9\d|1[01]\d)(?=(?:-| )(?:year|y\.?/?o))")
+_OLD = re.compile(rf"\b{_GREAT_AGE}(?=(?:-| )(?:year|y\.?/?o))")
+_ORGANISATION = (
+    "UIHC|CVS|Fed Ex|Ex|Access|Universit\\w+|College|Hospital|Center|Clinic|Institute|School|Children's"
+    "|Department|Network|Sample|Services|Organization|Foundation|Association|Society|Ministry|Trust"
+)
 _STILL_IDENTIFIES = re.compile(
-    rf"\b{_MONTH}\b|\d[/-]\d{{1,2}}[/-]\d|\b\d{{5,}}\b|\bon \d{{1,2}}/\d|@|www|http|\b(?:A|X)[BXYZ]+C?D?\b|\b(?:the|on) \d+(?:st|nd|rd|th) of\b"
-    r"|\b(?:0?[1-9]|1[0-2])/(?:0\d|[2-9]\d)\b|\b\d{4}/\d{4}\b"
-    r"|(?<!^)\b(?:UIHC|CVS|Fed Ex|Ex|Access|Universit\w+|College|Hospital|Center|Clinic|Institute|School|Children's|Department"
-    r"|Network|Sample|Services|Organization|Foundation|Association|Society|Ministry|Trust)\b"
-    r"|\b(?:9\d|1[01]\d)s\b|\b(?:turn\w*|age|approaching|almost|nearly) (?:9\d|1[01]\d)\b|\bnineties|\bninety\b|\baged? (?:of )?(?:9\d|1[01]\d)\b|\b(?:9\d|1[01]\d)[- ]y|[{}<>_*#]|\bDrs?\b|\bM(?:r|rs|s)\b"
+    "|".join(
+        (
+            rf"\b{_MONTH}\b",
+            r"\d[/-]\d{1,2}[/-]\d",
+            r"\bon \d{1,2}/\d",
+            r"\b(?:0?[1-9]|1[0-2])/(?:0\d|[2-9]\d)\b",  # month and year; a blood pressure is higher
+            r"\b\d{4}/\d{4}\b",
+            r"\b(?:the|on) \d+(?:st|nd|rd|th) of\b",
+            r"\b\d{5,}\b",
+            r"@|www|http|[{}<>_*#]",
+            r"\b(?:A|X)[BXYZ]+C?D?\b",  # "ABC Store", "XYZ": what the publisher put for a name
+            rf"(?<!^)\b(?:{_ORGANISATION})\b",
+            rf"\b{_GREAT_AGE}s\b|\b{_GREAT_AGE}[- ]y|\bnineties\b|\bninety\b",
+            rf"\b(?:turn\w*|age|aged|age of|aged of|approaching|almost|nearly) {_GREAT_AGE}\b",
+            r"\bDrs?\b|\bM(?:r|rs|s)\b",
+        )
+    )
 )
 _SENTENCE_END = re.compile(r"(?<=[.?!])(?<!\bDr\.)(?<!\bMr\.)(?<!\bMs\.)(?<!\bMrs\.)(?<!\bDrs\.)\s+(?=[A-Z0-9•])")
 _WORD = re.compile(r"[A-Za-zÀ-ɏ][A-Za-zÀ-ɏ'’]*")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from appliance.training.notes import dates, identifiers, people, word_lists
+from appliance.training.notes import dates, facilities, identifiers, people, word_lists
 from appliance.training.notes.people import Person
 from appliance.training.notes.pieces import Piece
 from appliance.training.notes.sources import Sources
@@ -53,7 +53,7 @@ class Case:
         patient = people.draw_person(rng, sources)
         relatives = tuple(people.draw_person(rng, sources) for _ in range(2))
         clinicians = tuple(people.draw_person(rng, sources) for _ in range(3))
-        hospital = _organisation(rng, sources, "hospital form")
+        hospital = facilities.organisation(rng, sources, "hospital form")
         short = "".join(w[0] for w in re.findall(r"[A-Za-z]+", hospital) if w[0].isupper())
         city = rng.choice(sources.places)
         birth = dates.draw_birth(rng, visit, age)
@@ -65,89 +65,6 @@ class Case:
     def domain(self) -> str:
         """A host name made of the hospital's name."""
         return re.sub(r"[^a-z]", "", self.hospital.lower())[:14] or "clinic"
-
-
-def _organisation(rng: random.Random, sources: Sources, form: str) -> str:
-    words = word_lists.place_words()
-    while True:
-        parts = {
-            "{p}": rng.choice(sources.places),
-            "{s}": rng.choice(words["site word"]),
-            "{f}": people.draw_person(rng, sources).given,
-        }
-        name = rng.choice(words[form])
-        while "{n}" in name:
-            name = name.replace("{n}", people.draw_person(rng, sources).family, 1)
-        for mark, part in parts.items():
-            name = name.replace(mark, part)
-        return name
-
-
-def _address(case: Case, *, lines: bool) -> str:
-    rng, words = case.rng, word_lists.place_words()
-    if rng.random() < 0.1:
-        return _abroad(case)
-    base = (
-        rng.choice(words["street"])
-        if rng.random() < 0.6
-        else rng.choice(case.sources.origins[rng.choice(sorted(case.sources.origins))].family)
-    )
-    roll = rng.random()
-    if roll < 0.1:
-        street = f"{rng.choice(('PO Box', 'P.O. Box', 'Box'))} {rng.randrange(1, 9999)}"
-    elif roll < 0.15:
-        street = f"{rng.choice(('RR', 'Rural Route', 'HC'))} {rng.randrange(1, 9)}{rng.choice((' ', ', '))}Box {rng.randrange(1, 400)}"
-    elif roll < 0.22:
-        street = f"{rng.choice(('County Road', 'Highway', 'State Route', 'FM', 'US Hwy'))} {rng.randrange(1, 999)}"
-        street = f"{rng.randrange(10, 9999)} {street}"
-    else:
-        side = rng.choice(("", "", "", "N ", "S. ", "West ", "E "))
-        street = f"{rng.randrange(1, 9999)} {side}{base} {rng.choice(words['suffix'])}{rng.choice(('', '', '', '.'))}"
-        if rng.random() < 0.25:
-            street += rng.choice((", Apt ", " Apt. ", " #", ", Unit ", ", Suite ", " Ste ")) + identifiers.one_of(
-                rng, "#", "##", "#@", "###"
-            )
-    joint = rng.choice(("\n", "\n", ", ")) if lines else ", "
-    return f"{street}{joint}{_town(case)}" if rng.random() < 0.8 else street
-
-
-def _abroad(case: Case) -> str:
-    """An address as other countries write it."""
-    rng = case.rng
-    city, base = rng.choice(case.sources.places), rng.choice(word_lists.place_words()["street"])
-    family = rng.choice(case.sources.origins[rng.choice(sorted(case.sources.origins))].family)
-    number = rng.randrange(1, 240)
-    form = rng.choice(
-        (
-            f"{number} {base} Road, {city} @@# #@@",
-            f"Flat {rng.randrange(1, 40)}, {number} {base} Close, {city}, @@## #@@",
-            f"{number} {base} Ave, {city}, {rng.choice(('ON', 'QC', 'BC', 'AB', 'MB'))} @#@ #@#",
-            f"{number}, rue {family}, ##### {city}",
-            f"{family}str. {number}, ##### {city}",
-            f"{family}straat {number}, #### @@ {city}",
-            f"Calle {family} {number}, ##### {city}",
-            f"Via {family} {number}, ##### {city}",
-            f"Plot {number}, {family} Street, {city}",
-            f"{number}/{rng.randrange(1, 30)} {family} Nagar, {city} ######",
-        )
-    )
-    return identifiers.shaped(rng, form)
-
-
-def _town(case: Case) -> str:
-    rng = case.rng
-    city = case.city if rng.random() < 0.6 else rng.choice(case.sources.places)
-    code = f"{rng.randrange(501, 99951):05}" + (f"-{rng.randrange(10000):04}" if rng.random() < 0.2 else "")
-    state = rng.choice(word_lists.place_words()["us state"])
-    return rng.choice(
-        (
-            f"{city}, {state} {code}",
-            f"{city}, {state} {code}",
-            f"{city} {state} {code}",
-            f"{city}, {state}",
-            f"{city} {code}",
-        )
-    )
 
 
 def _city(case: Case) -> Pieces:
@@ -171,7 +88,9 @@ def _zip(case: Case) -> Pieces:
 def _hospital(case: Case) -> Pieces:
     if case.rng.random() < 0.2 and len(case.short_hospital) > 2:
         return [Piece(case.short_hospital, "ORGANIZATION")]
-    name = case.hospital if case.rng.random() < 0.6 else _organisation(case.rng, case.sources, "hospital form")
+    name = (
+        case.hospital if case.rng.random() < 0.6 else facilities.organisation(case.rng, case.sources, "hospital form")
+    )
     return [Piece(name, "ORGANIZATION")]
 
 
@@ -182,7 +101,7 @@ def _hospital_with_short(case: Case) -> Pieces:
 def _employer(case: Case) -> Pieces:
     if case.rng.random() < 0.12:
         return [Piece(case.rng.choice(word_lists.place_words()["employer known"]), "ORGANIZATION")]
-    return [Piece(_organisation(case.rng, case.sources, "employer form"), "ORGANIZATION")]
+    return [Piece(facilities.organisation(case.rng, case.sources, "employer form"), "ORGANIZATION")]
 
 
 def _age(case: Case) -> Pieces:
@@ -268,6 +187,13 @@ def _amount(case: Case) -> Pieces:
     ]
 
 
+def _dose(case: Case) -> Pieces:
+    number = case.rng.choice(
+        "1 2.5 5 10 12.5 20 25 40 50 75 81 90 100 125 200 250 300 325 400 500 600 800 1000".split()
+    )
+    return [Piece(f"{number} {case.rng.choice(('mg', 'mg', 'mg', 'mcg', 'units', 'mL'))}")]
+
+
 def _vitals(case: Case) -> Pieces:
     rng = case.rng
     systolic, diastolic = rng.randint(84, 198), rng.randint(44, 112)
@@ -318,9 +244,9 @@ SLOTS: Mapping[str, Callable[[Case], Pieces]] = {
     "city": _city,
     "city_only": lambda c: [Piece(c.rng.choice(c.sources.places), "LOCATION")],
     "county": lambda c: [Piece(f"{c.rng.choice(c.sources.places)} County", "LOCATION")],
-    "address": lambda c: [Piece(_address(c, lines=False), "LOCATION")],
-    "address_block": lambda c: [Piece(_address(c, lines=True), "LOCATION")],
-    "town": lambda c: [Piece(_town(c), "LOCATION")],
+    "address": lambda c: [Piece(facilities.address(c.rng, c.sources, c.city, lines=False), "LOCATION")],
+    "address_block": lambda c: [Piece(facilities.address(c.rng, c.sources, c.city, lines=True), "LOCATION")],
+    "town": lambda c: [Piece(facilities.town(c.rng, c.sources, c.city), "LOCATION")],
     "zip": _zip,
     "hospital": _hospital,
     "hospital_full": lambda c: [Piece(c.hospital, "ORGANIZATION")],
@@ -371,11 +297,7 @@ SLOTS: Mapping[str, Callable[[Case], Pieces]] = {
     "nnn": _number(100, 999),
     "x1": _number(0, 15, 1),
     "x2": _number(0, 5, 2),
-    "dose": lambda c: [
-        Piece(
-            f"{c.rng.choice((1, 2.5, 5, 10, 12.5, 20, 25, 40, 50, 75, 81, 100, 125, 200, 250, 300, 325, 400, 500, 600, 800, 1000))} {c.rng.choice(('mg', 'mg', 'mg', 'mcg', 'units', 'mL'))}"
-        )
-    ],
+    "dose": _dose,
     "freq": lambda c: [
         Piece(
             c.rng.choice(
