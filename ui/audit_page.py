@@ -6,6 +6,7 @@ somebody acts: on opening, turning a page, opening a record, verifying.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import gradio as gr
@@ -88,11 +89,12 @@ def draw_audit_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> 
         except Refused as refusal:
             return views.problem(refusal)
 
-    async def check(request: gr.Request) -> tuple[str, str]:
+    async def check(request: gr.Request) -> AsyncIterator[tuple[str, str]]:
+        yield "", fragment("verifying")  # a long log takes a while
         try:
-            return "", views.verdict(await visitor_of(request, client, settings).verify())
+            yield "", views.verdict(await visitor_of(request, client, settings).verify())
         except Refused as refusal:
-            return views.problem(refusal), ""
+            yield views.problem(refusal), ""
 
     options: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
     blocks.load(first, None, shown, **options)

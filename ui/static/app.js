@@ -169,6 +169,9 @@
     const main = document.querySelector("gradio-app main");
     if (main && main.id !== "main") { main.id = "main"; main.tabIndex = -1; }
     if (document.querySelector("[data-signed-out]")) leave();
+    // Gradio announces the end of a call by the name of a message that it does not have.
+    const announced = document.querySelector("gradio-app .sr-only[role=status]")?.firstChild;
+    if (announced?.data?.startsWith("common.")) announced.data = "Done";
     for (const tab of document.querySelectorAll("[role=tab][data-view]")) {
       const panel = byId(tab.getAttribute("aria-controls"));
       if (panel && panel.getAttribute("role") !== "tabpanel") {
@@ -182,7 +185,7 @@
     takeToken();
     waitForPage();
     if (!document.body.classList.contains("shell")) return;
-    new MutationObserver(repair).observe(document.body, { childList: true, subtree: true });
+    new MutationObserver(repair).observe(document.body, { childList: true, characterData: true, subtree: true });
     repair();
   };
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start); else start();

@@ -1,0 +1,68 @@
+"""The site over the in-memory API as a server process of its own, for the browser tests: `python serve_fake.py`.
+
+Prints its address when it listens, and "ready" when the Gradio pages are there. `/v1/fake` lets a test look inside:
+GET tells what tried to leave the machine and what lies in the temporary folder, POST changes the fake
+(`{"tampered": true}`, `{"end_sessions": true}`, …).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+
+import httpx
+import uvicorn
+from fake_api import FakeApi
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from ui.hardening import MEMORY_FOLDER, install_egress_tripwire
+from ui.settings import UiSettings
+from ui.site import create_site
+
+
+def fake_with_controls(attempts: list[str]) -> FakeApi:
+    fake = FakeApi(users={"m.keller": ["user"], "b.other": ["user"], "a.stone": ["auditor"]})
+
+    async def control(request: Request) -> Response:
+        if request.method == "POST":
+            for name, value in (await request.json()).items():
+                if name == "end_sessions":
+                    fake.sessions.clear()
+                elif name == "fill":
+                    fake.fill(value)
+                else:
+                    setattr(fake, name, value)
+        folders = MEMORY_FOLDER.glob(f"cloister-ui-{os.getpid()}-*")
+        files = [str(path) for folder in folders for path in folder.rglob("*") if path.is_file()]
+        return JSONResponse({"attempts": attempts, "files": files})
+
+    fake.app.router.routes.append(Route("/v1/fake", control, methods=["GET", "POST"]))
+    return fake
+
+
+async def say_when_ready(site: ASGIApp) -> None:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=site), base_url="http://127.0.0.1") as http:
+        while not (await http.get("/ui/status")).json()["ready"]:
+            await asyncio.sleep(0.05)
+    print("ready", flush=True)
+
+
+async def main() -> None:
+    attempts: list[str] = []
+    install_egress_tripwire(attempts.append)
+    settings = UiSettings(site_name="St. Brigid Hospital", version="0.1.0", session_check_s=0.2, text_chars_max=20_000)
+    site = create_site(fake_with_controls(attempts).app, settings)
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(site, log_level="warning", timeout_graceful_shutdown=1))
+    print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+    waiting = asyncio.create_task(say_when_ready(site))
+    await server.serve(sockets=[listener])
+    await waiting
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
