@@ -33,8 +33,7 @@ _log_tail: deque[str] = deque(maxlen=4)
 @llama.llama_log_callback
 def _keep_log_line(level: int, text: bytes, _user_data: object) -> None:
     """Errors of the library explain a refused file; everything else is noise on a server."""
-    if level in (POSITIONS_USUAL = 512  # of BERT; a sequence may be this long whatever a batch of several may hold
-_LOG_LEVEL_WARN, _LOG_LEVEL_ERROR):
+    if level in (_LOG_LEVEL_WARN, _LOG_LEVEL_ERROR):
         _log_tail.append(text.decode(errors="replace").strip())
 
 

@@ -83,15 +83,15 @@ class Worker:
         self.lanes = Lanes(self.start.lanes)
 
     def step(self) -> None:
-        """Sleep until a command or a result is there, take all of both, then keep the lanes busy."""
+        """Sleep until a result or a command is there, take all of both, then keep the lanes busy."""
         channel, lanes = self.channel.fileno(), self.lanes.fileno()
         readable = select.select((channel, lanes), (), ())[0]
+        if lanes in readable:  # before the commands: one of them may wait for the lanes and fetch this itself
+            self._collect()
         if channel in readable:
             # Bounded: the server sends no more than `queue_sequences_max` sequences before it has answers.
             while (command := self.channel.receive(wait=False)) is not None:
                 self._take(command)
-        if lanes in readable:
-            self._collect()
         while self.lanes.free and (batch := self.backlog.next_batch(self.lanes.free)) is not None:
             self._submit(batch)
 
