@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from appliance.training.notes import word_lists
 from appliance.training.notes.injection import inject
+from appliance.training.notes.noise import lower
 from appliance.training.notes.pieces import Piece
 from appliance.training.notes.slots import Case, fill, fill_slots
 
@@ -137,12 +138,21 @@ def query_clean(case: Case) -> Pieces:
     """A short question that identifies nobody."""
     if case.rng.random() < 0.12:
         return [Piece(case.rng.choice(case.sources.queries))]
-    return fill(case.rng.choice(word_lists.queries()["clean"]), case)
+    return _typed(fill(case.rng.choice(word_lists.queries()["clean"]), case), case.rng)
 
 
 def query_identified(case: Case) -> Pieces:
     """A short question that does."""
-    return fill(case.rng.choice(word_lists.queries()["identified"]), case)
+    return _typed(fill(case.rng.choice(word_lists.queries()["identified"]), case), case.rng)
+
+
+def _typed(pieces: Pieces, rng: random.Random) -> Pieces:
+    """People who search seldom reach for the shift key, and some are polite."""
+    if rng.random() < 0.1:
+        pieces = [Piece(rng.choice(("please: ", "quick question, ", "hi, ", "pls ", "Question: "))), *pieces]
+    if rng.random() < 0.12:
+        pieces = [*pieces, Piece(rng.choice(("?", " please", " thanks", " asap", "??", ".", " (urgent)")))]
+    return lower(pieces, rng) if rng.random() < 0.35 else pieces
 
 
 KINDS: tuple[tuple[str, Build, float], ...] = (
