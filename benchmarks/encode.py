@@ -31,7 +31,8 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from appliance.config import EngineConfig
 from appliance.engine.client import Engine
 from appliance.engine.machine import usable_cores
-from appliance.specialists.base_conversion import BertShape, StorageType, convert
+from appliance.specialists.base_conversion import convert
+from appliance.specialists.base_model import BertShape, StorageType
 from appliance.training.minilm import Encoder, load_encoder
 from appliance.types import Adapter, EncodeInput, Head
 

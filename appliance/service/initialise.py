@@ -20,7 +20,7 @@ from appliance.audit.root_key import create_root_key, read_root_key
 from appliance.config import Config, Home
 from appliance.errors import HomeExists, WrongKey
 from appliance.service.home import FORMAT_VERSION, check_home, check_writable, home_error
-from appliance.specialists.base_model import ensure_base_model
+from appliance.specialists.base_fetch import ensure_base_model
 from appliance.specialists.registry import Registry
 from appliance.storage.database import open_database
 

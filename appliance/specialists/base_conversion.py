@@ -10,8 +10,6 @@ are a hundredth of the file and carry the most. The same input gives the same by
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 import gguf
@@ -20,27 +18,9 @@ from gguf.quants import quantize
 from safetensors import SafetensorError, safe_open
 
 from appliance.errors import ModelFileRefused
+from appliance.specialists.base_model import BertShape, StorageType
 
 WORD_START = "\u2581"  # llama.cpp marks the first piece of a word where BERT marks the others with ##
-
-
-class StorageType(StrEnum):
-    """How the matrices are stored."""
-
-    F32 = "f32"
-    F16 = "f16"
-    BF16 = "bf16"
-    Q8_0 = "q8_0"
-    Q4_0 = "q4_0"
-
-
-@dataclass(frozen=True, slots=True)
-class BertShape:
-    """What the weights do not say themselves."""
-
-    layers: int
-    heads: int
-    layer_norm_epsilon: float = 1e-12
 
 
 _GGML_TYPES: Mapping[StorageType, gguf.GGMLQuantizationType] = {

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from appliance.specialists.base_conversion import BertShape, tensor_names
+from appliance.specialists.base_conversion import tensor_names
+from appliance.specialists.base_model import BertShape
 
 
 class Layer(nn.Module):

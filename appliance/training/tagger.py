@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from appliance.specialists.base_conversion import BertShape
+from appliance.specialists.base_model import BertShape
 from appliance.training.lora import LoraLinear, add_adapters
 from appliance.training.minilm import Encoder, load_encoder
 from appliance.types import Head

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from appliance.config import Home
 from appliance.errors import ApplianceError
-from appliance.specialists.base_model import ensure_base_model
+from appliance.specialists.base_fetch import ensure_base_model
 
 
 def main() -> int:

@@ -15,8 +15,9 @@ from safetensors.numpy import save_file
 
 from appliance.config import Home
 from appliance.errors import BaseModelUnavailable, ModelFileRefused
-from appliance.specialists.base_conversion import BertShape, StorageType, convert, tensor_names
-from appliance.specialists.base_model import Pinned, ensure_base_model, open_base_model, take_from_archive
+from appliance.specialists.base_conversion import convert, tensor_names
+from appliance.specialists.base_fetch import ensure_base_model, take_from_archive
+from appliance.specialists.base_model import BertShape, Pinned, StorageType, open_base_model
 
 SHAPE = BertShape(layers=2, heads=2)
 STATES, INNER = 32, 64

@@ -1,0 +1,135 @@
+"""Closed until opened: nobody without a session or key, no session without its token, no role beyond its table."""
+
+import httpx
+import pytest
+
+OPEN = {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/v1/setup")}
+GUARDED = [
+    ("POST", "/v1/deidentify"),
+    ("POST", "/v1/specialists/phi-deid/run"),
+    ("GET", "/v1/specialists"),
+    ("GET", "/v1/audit/records"),
+    ("GET", "/v1/audit/records/00"),
+    ("GET", "/v1/audit/receipts/00"),
+    ("GET", "/v1/audit/checkpoint"),
+    ("GET", "/v1/audit/export"),
+    ("POST", "/v1/audit/verify"),
+    ("GET", "/v1/accounts"),
+    ("POST", "/v1/accounts"),
+    ("GET", "/v1/api-keys"),
+    ("POST", "/v1/api-keys"),
+    ("GET", "/v1/sessions/current"),
+    ("DELETE", "/v1/sessions/current"),
+    ("GET", "/metrics"),
+]
+
+
+@pytest.fixture
+def stranger(server):
+    with httpx.Client(base_url=server.url, trust_env=False) as client:
+        yield client
+
+
+@pytest.mark.parametrize(("method", "path"), GUARDED, ids=lambda value: value)
+def test_stranger_is_refused(stranger, method, path):
+    answer = stranger.request(method, path, headers={"Sec-Fetch-Site": "same-origin"})
+    assert answer.status_code == 401
+    assert answer.json()["error"]["code"] == "unauthenticated"
+
+
+def test_every_route_is_open_on_purpose_or_guarded(stranger, ana):
+    described = stranger.get("/openapi.json").json()["paths"]
+    routes = {(method.upper(), path) for path, methods in described.items() for method in methods}
+    templates = {(method, path.replace("phi-deid", "{specialist}").replace("/00", "/{record_id}")) for method, path in GUARDED}
+    known = OPEN | templates | {("POST", "/v1/sessions"), ("POST", "/v1/setup")}
+    parametrised = {(method, path) for method, path in routes - known if "{" in path}
+    assert routes - known == parametrised
+    for method, path in parametrised:
+        answer = stranger.request(method, path.replace("{", "").replace("}", ""), headers={"Sec-Fetch-Site": "same-origin"})
+        assert answer.status_code == 401, (method, path)
+
+
+def test_wrong_name_and_wrong_password_look_the_same(stranger):
+    answers = [
+        stranger.post("/v1/sessions", json={"username": name, "password": "not-the-password-1"})
+        for name in ("ana", "nobody-of-this-name")
+    ]
+    assert {answer.status_code for answer in answers} == {401}
+    assert answers[0].json() == answers[1].json()
+
+
+def test_cookie_without_the_sessions_token_changes_nothing(ana):
+    answer = ana.post("/v1/deidentify", json={"text": "a"}, headers={"X-CSRF-Token": "forged"})
+    assert answer.status_code == 403
+
+
+def test_signing_out_ends_the_session(server):
+    from tests.conftest import USER_PASSWORD
+
+    with server.client("ana", USER_PASSWORD) as client:
+        assert client.get("/v1/specialists").status_code == 200
+        assert client.delete("/v1/sessions/current").status_code == 204
+        assert client.get("/v1/specialists").status_code == 401
+
+
+def test_setup_link_works_once(stranger):
+    assert stranger.get("/v1/setup").json() == {"open": False}
+    body = {"token": "x" * 43, "username": "eve", "password": "a-long-enough-password"}
+    assert stranger.post("/v1/setup", json=body).status_code == 401
+
+
+def test_user_sees_own_records_only_and_no_contents(ana, auditor):
+    own = ana.get("/v1/audit/records").json()["data"]
+    me = ana.get("/v1/sessions/current").json()["user"]["id"]
+    assert {record["actor"] for record in own} == {me}
+    others = [record for record in auditor.get("/v1/audit/records").json()["data"] if record["actor"] != me]
+    assert ana.get(f"/v1/audit/records/{others[0]['record_id']}").status_code == 404
+    assert ana.get("/v1/audit/records", params={"actor": others[0]["actor"]}).status_code == 403
+
+
+def test_auditor_reads_content_and_changes_nothing(ana, auditor):
+    receipt = ana.post("/v1/deidentify", json={"text": "Call ana@example.org"}).json()["receipt"]
+    shown = auditor.get(f"/v1/audit/records/{receipt['record_id']}").json()
+    assert "[EMAIL 1]" in shown["content"]
+    assert ana.get(f"/v1/audit/records/{receipt['record_id']}").json()["content"] is None
+    assert auditor.post("/v1/deidentify", json={"text": "a"}).status_code == 403
+    assert auditor.post("/v1/accounts", json={"username": "eve", "password": "p" * 20, "roles": ["user"]}).status_code == 403
+
+
+def test_administrator_does_not_read_what_others_wrote(ana, admin):
+    receipt = ana.post("/v1/deidentify", json={"text": "Call ana@example.org"}).json()["receipt"]
+    assert admin.get(f"/v1/audit/records/{receipt['record_id']}").status_code == 404
+    assert admin.get("/v1/audit/export").status_code == 403
+
+
+def test_reading_the_log_is_itself_recorded(auditor):
+    me = auditor.get("/v1/sessions/current").json()["user"]["id"]
+    newest = auditor.get("/v1/audit/records", params={"limit": 1}).json()["data"][0]
+    assert (newest["event"], newest["actor"]) == ("audit.list", me)
+
+
+def test_api_key_does_what_its_scopes_say_until_it_is_revoked(ana, stranger):
+    made = ana.post("/v1/api-keys", json={"name": "lab system", "scopes": ["specialist.list"], "days": 1})
+    assert made.status_code == 201
+    key = {"Authorization": f"Bearer {made.json()['secret']}"}
+    assert stranger.get("/v1/specialists", headers=key).status_code == 200
+    assert stranger.post("/v1/deidentify", json={"text": "a"}, headers=key).status_code == 403
+    assert "secret" not in ana.get("/v1/api-keys").json()["data"][-1]
+    assert ana.delete(f"/v1/api-keys/{made.json()['id']}").status_code == 200
+    assert stranger.get("/v1/specialists", headers=key).status_code == 401
+
+
+def test_disabled_account_loses_its_sessions_at_once(server, admin):
+    body = {"username": "leaving", "password": "copper-river-lantern-3", "roles": ["user"]}
+    assert admin.post("/v1/accounts", json=body).status_code == 201
+    with server.client("leaving", body["password"]) as leaving:
+        assert admin.post("/v1/accounts/leaving/disable").status_code == 200
+        assert leaving.get("/v1/specialists").status_code == 401
+
+
+def test_metrics_need_the_scope_and_carry_no_content(ana, admin):
+    ana.post("/v1/deidentify", json={"text": "unmistakable-word ana@example.org"})
+    assert ana.get("/metrics").status_code == 403
+    text = admin.get("/metrics").text
+    assert 'cloister_http_requests_total{method="POST",route="/v1/deidentify",status="200"}' in text
+    assert "unmistakable" not in text
