@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError
 
 from appliance.config import Home
 from appliance.errors import BaseModelUnavailable, ModelFileRefused
