@@ -72,7 +72,7 @@ def ensure_base_model(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".incoming-", dir=home.models) as temporary:
         fetched = Path(temporary)
-        _fetch(fetched, pinned, bundle, progress)
+        fetch(fetched, pinned, bundle, progress)
         progress(f"converting the base model {pinned.name} to {storage}")
         converted = fetched / GGUF_FILE
         vocabulary = read_vocabulary(fetched / VOCABULARY_FILE)
@@ -92,7 +92,7 @@ def ensure_base_model(
     return open_base_model(home, pinned)
 
 
-def _fetch(target: Path, pinned: Pinned, bundle: Path | None, progress: Progress) -> None:
+def fetch(target: Path, pinned: Pinned, bundle: Path | None, progress: Progress) -> None:
     """Put the two files into `target`, checked. The first source that can be reached decides."""
     sources: list[tuple[str, Callable[[], None]]]
     if bundle is not None:
