@@ -154,3 +154,11 @@ def test_every_slot_put_into_prose_can_be_filled() -> None:
         slotted = injection.inject(prose_with, random.Random(seed), share=1.0)
         assert slotted != prose_with
         assert set(re.findall(r"\{(\w+)\}", slotted)) <= set(SLOTS)
+
+
+def test_a_title_does_not_end_a_sentence() -> None:
+    assert prose.sentences("Seen by Dr. {doctor} today. He is well.") == ["Seen by Dr. {doctor} today.", "He is well."]
+
+
+def test_a_title_is_not_given_twice_to_a_known_patient() -> None:
+    assert prose.mark_patient("Ms. Ada Obi is here.", "Ada", "Obi") == "Ms. {patient_full} is here."

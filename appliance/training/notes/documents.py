@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from appliance.training.notes import word_lists
+from appliance.training.notes import prose, word_lists
 from appliance.training.notes.injection import inject
 from appliance.training.notes.noise import lower
 from appliance.training.notes.pieces import Piece
@@ -73,18 +73,13 @@ def carrier(case: Case) -> Pieces:
     for index, line in enumerate(text.split("\n")):
         if index:
             pieces.append(Piece("\n"))
-        for position, sentence in enumerate(line.split(". ")):
-            pieces += [*([Piece(". ")] if position else []), *fill_slots(sentence, case)]
-            if position and rng.random() < 0.07:
-                pieces += [Piece(". "), *_unstopped(_one("sentence", case))]
+        for position, sentence in enumerate(prose.sentences(line)):
+            pieces += [*([Piece(" ")] if position else []), *fill_slots(sentence, case)]
+            if rng.random() < 0.07 and sentence.endswith("."):
+                pieces += [Piece(" "), *_one("sentence", case)]
     if rng.random() < 0.5:
         pieces += [_BREAK, *_one("footer", case)]
     return pieces
-
-
-def _unstopped(pieces: Pieces) -> Pieces:
-    last = pieces[-1]
-    return [*pieces[:-1], Piece(last.text.rstrip("."), last.label)] if last.label is None else pieces
 
 
 def plain_carrier(case: Case) -> Pieces:

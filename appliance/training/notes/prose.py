@@ -53,7 +53,7 @@ _STILL_IDENTIFIES = re.compile(
         )
     )
 )
-_SENTENCE_END = re.compile(r"(?<=[.?!])(?<!\bDr\.)(?<!\bMr\.)(?<!\bMs\.)(?<!\bMrs\.)(?<!\bDrs\.)\s+(?=[A-Z0-9•])")
+_SENTENCE_END = re.compile(r"(?<=[.?!])(?<!\bDr\.)(?<!\bMr\.)(?<!\bMs\.)(?<!\bMrs\.)(?<!\bDrs\.)\s+(?=[A-Z0-9•{])")
 _WORD = re.compile(r"[A-Za-zÀ-ɏ][A-Za-zÀ-ɏ'’]*")
 _QUERY_STOP = re.compile(
     r"\b(?:january|february|march|april|june|july|august|september|october|november|december|jan|feb|mar|apr|jun|jul"
@@ -114,10 +114,16 @@ class Lexicon:
         return self.common(low) if first else low not in self.names and self.lower[low] >= 3
 
 
+def sentences(text: str) -> list[str]:
+    """Split after full stops, but not after "Dr."."""
+    return _SENTENCE_END.split(text)
+
+
 def mark_patient(note: str, given: str, family: str) -> str:
     """A note about a known patient with `{patient}` and the like where the name stood."""
     if given and family:
         note = re.sub(rf"\b{given} {family}\b", "{patient}", note, flags=re.IGNORECASE)
+        note = re.sub(r"\b(Mr|Mrs|Ms|Miss)(\.?) \{patient\}", r"\1\2 {patient_full}", note)
     if family:
         note = re.sub(rf"\b{family.title()}\b", "{patient_last}", note)
     if given:
@@ -136,7 +142,7 @@ def _clean_line(line: str, known: Lexicon) -> str | None:
         return ""
     if line.isupper() and len(line) < 50 and all(known.common(w.casefold()) for w in _WORD.findall(line)):
         return line
-    kept = [slotted for s in _SENTENCE_END.split(line) if (slotted := _slotted(s, known)) is not None]
+    kept = [slotted for s in sentences(line) if (slotted := _slotted(s, known)) is not None]
     return " ".join(kept) if kept else None
 
 
@@ -164,8 +170,8 @@ def _clean(sentence: str, known: Lexicon) -> bool:
 
 def clean_sentences(text: str, known: Lexicon) -> list[str]:
     """Sentences of a paper that hold nothing like an identifier."""
-    sentences = (sentence.strip() for sentence in _SENTENCE_END.split(text))
-    return [s for s in sentences if 30 <= len(s) <= 500 and _clean(s, known)]
+    stripped = (sentence.strip() for sentence in sentences(text))
+    return [s for s in stripped if 30 <= len(s) <= 500 and _clean(s, known)]
 
 
 def clean_query(query: str, known: Lexicon) -> bool:

@@ -109,8 +109,8 @@ def _kept(names: Iterable[str]) -> tuple[str, ...]:
 
 def _slotless(carriers: Iterable[str]) -> tuple[str, ...]:
     """The sentences of carriers that mention nobody: what identified sentences stand among."""
-    sentences = (s.strip() for note in carriers for line in note.split("\n") for s in re.split(r"(?<=[.?!])\s+", line))
-    return tuple(s for s in sentences if len(s) > 20 and s[-1] in ".?!" and "{" not in s)
+    found = (s.strip() for note in carriers for line in note.split("\n") for s in prose.sentences(line))
+    return tuple(s for s in found if len(s) > 20 and s[-1] in ".?!" and "{" not in s)
 
 
 @lru_cache(maxsize=1)
