@@ -64,7 +64,7 @@ def _create_folders(home: Home) -> None:
     try:
         for folder in home.folders():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        home.root.chmod(0o700)
+            folder.chmod(0o700)  # also one that somebody made before, under another umask
     except OSError as error:
         raise home_error(home, error) from None
     check_writable(home)
