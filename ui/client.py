@@ -153,8 +153,7 @@ class Visitor:
         content = None
         if body is not None:
             headers["content-type"] = "application/json"
-            # ASCII escapes carry a lone surrogate to the API, which refuses it in its own words.
-            content = json.dumps(body, ensure_ascii=True).encode()
+            content = _encoded(body)
         transport = httpx.ASGITransport(app=self.client.api, raise_app_exceptions=False, client=self.address)
         base = _ORIGIN.replace("http:", "https:") if self.client.secure else _ORIGIN
         async with httpx.AsyncClient(transport=transport, base_url=base, trust_env=False, timeout=None) as http:  # noqa: S113 - in process; the API bounds its own work
@@ -184,6 +183,14 @@ def _refusal(response: httpx.Response) -> Refused:
             f"the server could not answer this request (status {response.status_code})",
             "try again; if it goes on, ask whoever runs this server to look at its log",
         )
+
+
+def _encoded(body: Mapping[str, object]) -> bytes:
+    """As UTF-8; a lone surrogate has no UTF-8 and goes as an escape, so that the API refuses it in its own words."""
+    try:
+        return json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(body).encode()
 
 
 def _segment(value: str) -> str:

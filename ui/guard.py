@@ -17,6 +17,7 @@ from urllib.parse import parse_qs
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ui.chrome import Chrome, new_nonce
+from ui.client import Refused
 from ui.headers import Header, for_api, for_page
 from ui.ownership import TabOwners
 from ui.policy import MOUNT, SAFE_METHODS, Area, area_of, host_name, same_origin
@@ -24,6 +25,7 @@ from ui.sessions import Holder, Sessions
 from ui.settings import UiSettings
 
 _CACHING = {Area.ASSET: "forever", Area.PUBLIC: "never"}
+_UNTOLD_S = 30.0  # how long an answer under way goes on while the API is too busy to tell whether its session lives
 _NEEDS_SESSION = frozenset({Area.DOWNLOAD, Area.PAGE, Area.ASSET, Area.GRADIO})
 
 
@@ -82,7 +84,11 @@ class Guard:
             await self._answer(send, 403, "this request came from another site and was refused")
             return
         if request.area in _NEEDS_SESSION:
-            request.holder = await self._sessions.find(request.cookie)
+            try:
+                request.holder = await self._sessions.find(request.cookie)
+            except Refused as refusal:
+                await self._answer(send, 503, f"{refusal.message}; try again in a moment")
+                return
             if request.holder is None:
                 await self._send_to_sign_in(request, send)
                 return
@@ -205,7 +211,7 @@ class _Watch:
         self._request = request
         self._every_s = every_s
         self._clock = clock
-        self._checked = clock()
+        self._checked = self._valid_at = clock()
         self._cut = False
 
     def receive(self, receive: Receive) -> Receive:
@@ -227,10 +233,17 @@ class _Watch:
         return sending
 
     async def _valid(self) -> bool:
-        if self._request.holder is None or self._clock() - self._checked < self._every_s:
+        now = self._clock()
+        if self._request.holder is None or now - self._checked < self._every_s:
             return True
-        self._checked = self._clock()
-        return await self._sessions.find(self._request.cookie) is not None
+        self._checked = now
+        try:
+            if await self._sessions.find(self._request.cookie) is None:
+                return False
+        except Refused:
+            return now - self._valid_at < _UNTOLD_S
+        self._valid_at = now
+        return True
 
 
 def _caching(request: _Request) -> str:

@@ -74,7 +74,10 @@ class _Pages:
     settings: UiSettings
 
     async def home(self, request: Request) -> Response:
-        holder = await self.sessions.find(request.cookies.get(self.settings.session_cookie))
+        try:
+            holder = await self.sessions.find(request.cookies.get(self.settings.session_cookie))
+        except Refused as refusal:
+            return self._message("The server is busy", refusal)
         return _see_other(landing_path(holder.user) if holder else "/login")
 
     async def sign_in_form(self, request: Request) -> Response:

@@ -37,7 +37,7 @@ class Sessions:
         self._asking: dict[bytes, asyncio.Task[Holder | None]] = {}
 
     async def find(self, cookie: str | None) -> Holder | None:
-        """The holder of this cookie, or None when it opens nothing."""
+        """The holder of this cookie, or None when it opens nothing. Raises `Refused` when the API cannot tell."""
         if not cookie or len(cookie) > _COOKIE_CHARS_MAX:
             return None
         key = hashlib.sha256(cookie.encode()).digest()
@@ -60,7 +60,7 @@ class Sessions:
             user = await self._client.visitor(cookie=cookie, address=None).session()
         except Refused as refusal:
             if not refusal.signed_out:
-                return None  # the API is in trouble: nobody gets in, and nothing is remembered
+                raise  # nothing is known and nothing is remembered; a busy API signs nobody out
             holder = None
         else:
             holder = Holder(key, user)

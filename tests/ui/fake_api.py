@@ -23,7 +23,7 @@ SETUP_TOKEN = "one-time-0123456789"
 _FOUND = re.compile(
     r"(?P<NAME>(?:(?:Margaret|Ruth|Samuel|S\.) )?\b(?:O'Neill|Okafor)\b|Margaret|Ruth|Anna)"
     r"|(?P<DATE>\d\d/\d\d/\d{4})|(?P<MRN>\b\d{4}-\d{5}\b)|(?P<AGE>\b9\d years old)"
-    r"|(?P<PHONE>\(\d{3}\) \d{3}-\d{4})|(?P<EMAIL>[\w.]+@[\w.]+\w)|(?P<HEALTH_PLAN>HPN-[\d-]+)"
+    r"|(?P<PHONE>\(\d{3}\) \d{3}-\d{4})|(?P<EMAIL>\b[\w.]{1,64}@[\w.]{1,64}\w)|(?P<HEALTH_PLAN>HPN-[\d-]+)"
     r"|(?P<ORGANIZATION>Fairhaven General Hospital)|(?P<LOCATION>18 Linden Close, Fairhaven, NJ 07701)"
 )
 
@@ -47,6 +47,7 @@ class FakeApi:
     session_questions: int = 0
     setup_open: bool = True
     audit_down: bool = False
+    busy: bool = False
     tampered: bool = False
 
     def __post_init__(self) -> None:
@@ -97,6 +98,8 @@ class FakeApi:
 
     async def current(self, request: Request) -> Response:
         self.session_questions += 1
+        if self.busy:
+            raise Refusal(429, "queue_full", "the server is busy")
         name = self._caller(request)
         user = {"id": f"user:{name}", "name": name, "roles": self.users[name]}
         return JSONResponse({"user": user, "site": "St. Brigid Hospital", "version": "0.1.0", "csrf": f"csrf-{name}"})

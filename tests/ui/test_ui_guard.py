@@ -394,6 +394,33 @@ def test_many_requests_at_once_ask_one_question(bench: Bench) -> None:
     assert bench.fake.session_questions == 1
 
 
+def test_a_busy_api_signs_nobody_out_and_lets_nobody_in(bench: Bench) -> None:
+    cookie = bench.fake.open_session("m.keller")
+    bench.fake.busy = True
+    answer = bench.request("GET", "/app/theme.css", cookie=cookie)
+    assert (answer.status_code, answer.text, bench.pages.reached) == (
+        503, "the server is busy; try again in a moment", []
+    )  # fmt: skip
+    bench.fake.busy = False
+    assert bench.request("GET", "/app/theme.css", cookie=cookie).status_code == 200
+
+
+def test_a_stream_outlives_a_busy_moment_of_the_api_but_not_a_long_one() -> None:
+    async def stream(_, receive, send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        bench.fake.busy = True
+        for number in range(10):
+            bench.clock.now += 5.0
+            await send({"type": "http.response.body", "body": b"data: %d\n\n" % number, "more_body": True})
+
+    bench = make_bench(UiSettings(), stream)
+    cookie = bench.fake.open_session("m.keller")
+    answer = bench.request("GET", "/app/gradio_api/queue/data?session_hash=abcdefgh", cookie=cookie)
+    assert "data: 4" in answer.text
+    assert "data: 6" not in answer.text
+
+
 def test_a_stream_ends_when_its_session_does() -> None:
     told_to_stop: list[str] = []
 
