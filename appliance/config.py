@@ -113,7 +113,7 @@ class LimitsConfig(_Section):
 
 
 class EngineConfig(_Section):
-    """One encoder worker. `threads` 0: the number of physical cores this process may use.
+    """One encoder worker. `threads` 0: the physical cores this process may use, at most 8.
 
     `microbatch_tokens`: 128 is within 2 % of the best speed, and every token of it costs 160 KiB a thread.
     """

@@ -42,6 +42,7 @@ from appliance.errors import (
 from appliance.types import Adapter, EncodeInput
 
 _WATCHDOG_INTERVALS = 4
+_LANES_AUTOMATIC_MAX = 8  # a lane costs about 20 MiB; more is for the site to decide
 _SENDS_MAX = 2  # a request is tried once more after the death of a worker
 # What a worker may answer a request with; anything else it says is an `EngineUnavailable`.
 _REFUSALS: dict[str, type[ApplianceError]] = {
@@ -62,7 +63,7 @@ class Engine:
     ) -> None:
         self._config = config
         self._runtime = runtime
-        self._threads = config.threads or usable_cores()
+        self._threads = config.threads or min(usable_cores(), _LANES_AUTOMATIC_MAX)
         self._start_command = protocol.Start(
             backend=config.backend,
             base_path=str(base_path),
