@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.data import DataLoader, IterableDataset
 
 from appliance.errors import ApplianceError, ModelFileRefused
 from appliance.specialists.base_model import MINILM, VOCABULARY_FILE, WEIGHTS_FILE, sha256_of_file
@@ -40,7 +41,7 @@ from appliance.training.examples import (
     pad,
 )
 from appliance.training.notes.generator import generate
-from appliance.training.recipe import Recipe, Schedule, read_recipe
+from appliance.training.recipe import Recipe, read_recipe
 from appliance.training.scores import SpanScore, score_spans
 from appliance.training.tagger import HeadShape, Tagger, build_tagger
 from appliance.types import Span
@@ -49,6 +50,7 @@ CHECKPOINT_FILE, TRAINED_FILE = "checkpoint.pt", "trained.pt"
 CHECKPOINT_EVERY_S = 120.0
 PROGRESS_EVERY_S = 10.0
 GRADIENT_NORM_MAX = 1.0
+BATCHES_AHEAD = 16
 NOTES_MAX = 100_000_000  # more than any schedule draws
 
 
@@ -88,7 +90,7 @@ def run(recipe: Recipe, *, data: Path, base: Path, out: Path, seconds_max: float
     torch.manual_seed(recipe.schedule.seed)
     encoding = encoding_of(recipe, base)
     tagger = new_tagger(recipe, base)
-    fit(tagger, recipe, encoding, data, out, seconds_max)
+    fit(tagger, recipe, base=base, data=data, out=out, seconds_max=seconds_max)
     torch.save({"state": tagger.trainable()}, out / TRAINED_FILE)
     notes = list(generate(recipe.development.seed, recipe.development.notes, data))
     score = measure(tagger, encoding, notes, recipe.recall_bias)
@@ -118,7 +120,7 @@ def new_tagger(recipe: Recipe, base: Path) -> Tagger:
     return build_tagger(base / WEIGHTS_FILE, MINILM.shape, head, rank=recipe.adapter.rank, alpha=recipe.adapter.alpha)
 
 
-def fit(tagger: Tagger, recipe: Recipe, encoding: Encoding, data: Path, out: Path, seconds_max: float) -> None:
+def fit(tagger: Tagger, recipe: Recipe, *, base: Path, data: Path, out: Path, seconds_max: float) -> None:
     """The loop: next batch, one step, now and then a line and a checkpoint."""
     schedule = recipe.schedule
     optimizer = torch.optim.AdamW(
@@ -129,15 +131,15 @@ def fit(tagger: Tagger, recipe: Recipe, encoding: Encoding, data: Path, out: Pat
     started = time.monotonic() - place.seconds
     saved_at = place.seconds
     # A continued run draws new notes: it repeats none of those it has learned from.
-    stream = _training_batches(recipe, encoding, data, continued_at=place.step)
+    stream = _Stream(recipe, base, data, continued_at=place.step)
     tagger.train()
-    for batch in stream:
+    for batch in DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=BATCHES_AHEAD):
         share = max(place.tokens / schedule.tokens, place.seconds / seconds_max)
         if share >= 1:
             break
         for group in optimizer.param_groups:
             group["lr"] = schedule.learning_rate * _rate(share, schedule.warmup)
-        loss = _step(tagger, optimizer, batch)
+        loss = train_step(tagger, optimizer, batch)
         seconds = time.monotonic() - started
         place = Place(place.step + 1, place.tokens + int(batch.lengths.sum()), seconds)
         report.line(place, loss)
@@ -147,23 +149,32 @@ def fit(tagger: Tagger, recipe: Recipe, encoding: Encoding, data: Path, out: Pat
     tagger.eval()
 
 
-def _training_batches(recipe: Recipe, encoding: Encoding, data: Path, *, continued_at: int) -> Iterator[Batch]:
-    schedule: Schedule = recipe.schedule
-    seed = schedule.seed + continued_at
-    rng = np.random.default_rng(seed)
-    vocabulary = encoding.wordpiece.tokenizer.get_vocab()
-    replaced = PieceReplacement(recipe.augmentation, recipe.labels, vocabulary, rng)
-    return batches(
-        generate(seed, NOTES_MAX, data),
-        encoding,
-        batch_tokens=schedule.batch_tokens,
-        pool_notes=schedule.pool_notes,
-        rng=rng,
-        replaced=replaced,
-    )
+class _Stream(IterableDataset[Batch]):
+    """Batches without end, made in a process beside the training."""
+
+    def __init__(self, recipe: Recipe, base: Path, data: Path, *, continued_at: int) -> None:
+        super().__init__()
+        self._recipe, self._base, self._data, self._continued_at = recipe, base, data, continued_at
+
+    def __iter__(self) -> Iterator[Batch]:
+        schedule = self._recipe.schedule
+        seed = schedule.seed + self._continued_at
+        rng = np.random.default_rng(seed)
+        encoding = encoding_of(self._recipe, self._base)
+        vocabulary = encoding.wordpiece.tokenizer.get_vocab()
+        replaced = PieceReplacement(self._recipe.augmentation, self._recipe.labels, vocabulary, rng)
+        return batches(
+            generate(seed, NOTES_MAX, self._data),
+            encoding,
+            batch_tokens=schedule.batch_tokens,
+            pool_notes=schedule.pool_notes,
+            rng=rng,
+            replaced=replaced,
+        )
 
 
-def _step(tagger: Tagger, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
+def train_step(tagger: Tagger, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
+    """One step on one batch, in bfloat16 where the processor is fastest with it; returns the loss."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = tagger(*_tensors(batch))
     loss = functional.cross_entropy(
