@@ -11,6 +11,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,13 +76,14 @@ class Server:
     home: Path
     pid: int
 
-    def client(self, name: str, password: str) -> httpx.Client:
+    @contextmanager
+    def client(self, name: str, password: str) -> Iterator[httpx.Client]:
         """Somebody's signed-in browser, as far as the API can tell."""
-        client = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
-        answer = client.post("/v1/sessions", json={"username": name, "password": password})
-        assert answer.status_code == 200, answer.text
-        client.headers["X-CSRF-Token"] = answer.json()["csrf"]
-        return client
+        with httpx.Client(base_url=self.url, trust_env=False, timeout=30) as client:
+            answer = client.post("/v1/sessions", json={"username": name, "password": password})
+            assert answer.status_code == 200, answer.text
+            client.headers["X-CSRF-Token"] = answer.json()["csrf"]
+            yield client
 
 
 def start_server(home: Path, log: Path, *options: str) -> tuple[subprocess.Popen, str, str]:
@@ -103,7 +106,10 @@ def start_server(home: Path, log: Path, *options: str) -> tuple[subprocess.Popen
 def follow(log: Path, process: subprocess.Popen):
     """Lines of a growing log, until the writer ends; `tail` waits for them in the kernel, not in a loop of ours."""
     tail = subprocess.Popen(
-        ["tail", "-n", "+1", "-F", f"--pid={process.pid}", str(log)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ["tail", "-n", "+1", "-F", f"--pid={process.pid}", str(log)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     try:
         yield from tail.stdout

@@ -40,12 +40,16 @@ def test_stranger_is_refused(stranger, method, path):
 def test_every_route_is_open_on_purpose_or_guarded(stranger, ana):
     described = stranger.get("/openapi.json").json()["paths"]
     routes = {(method.upper(), path) for path, methods in described.items() for method in methods}
-    templates = {(method, path.replace("phi-deid", "{specialist}").replace("/00", "/{record_id}")) for method, path in GUARDED}
+    templates = {
+        (method, path.replace("phi-deid", "{specialist}").replace("/00", "/{record_id}")) for method, path in GUARDED
+    }
     known = OPEN | templates | {("POST", "/v1/sessions"), ("POST", "/v1/setup")}
     parametrised = {(method, path) for method, path in routes - known if "{" in path}
     assert routes - known == parametrised
     for method, path in parametrised:
-        answer = stranger.request(method, path.replace("{", "").replace("}", ""), headers={"Sec-Fetch-Site": "same-origin"})
+        answer = stranger.request(
+            method, path.replace("{", "").replace("}", ""), headers={"Sec-Fetch-Site": "same-origin"}
+        )
         assert answer.status_code == 401, (method, path)
 
 
@@ -93,7 +97,10 @@ def test_auditor_reads_content_and_changes_nothing(ana, auditor):
     assert "[EMAIL 1]" in shown["content"]
     assert ana.get(f"/v1/audit/records/{receipt['record_id']}").json()["content"] is None
     assert auditor.post("/v1/deidentify", json={"text": "a"}).status_code == 403
-    assert auditor.post("/v1/accounts", json={"username": "eve", "password": "p" * 20, "roles": ["user"]}).status_code == 403
+    assert (
+        auditor.post("/v1/accounts", json={"username": "eve", "password": "p" * 20, "roles": ["user"]}).status_code
+        == 403
+    )
 
 
 def test_administrator_does_not_read_what_others_wrote(ana, admin):
