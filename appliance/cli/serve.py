@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import signal
 import sys
 from typing import Annotated
 
@@ -79,6 +80,8 @@ async def _serve_opened(appliance: Appliance, server: ServerConfig, setup_link: 
             timeout_graceful_shutdown=int(server.shutdown_s),
         )
     )
+    # When uvicorn has stopped it raises the signal again; the default would end us before the log is closed.
+    signal.signal(signal.SIGTERM, lambda *_: setattr(listener, "should_exit", True))
     announcing = asyncio.create_task(_announce(listener, appliance, server, setup_link))
     try:
         await listener.serve()
