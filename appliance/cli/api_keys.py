@@ -11,7 +11,7 @@ from appliance.accounts.api_keys import ApiKeyView
 from appliance.api.routes_accounts import api_key_body
 from appliance.cli.terminal import HomeOption, JsonOption, configured, operator, print_json, print_table, run, say
 from appliance.service import accounts
-from appliance.service.appliance import open_directory, open_log
+from appliance.service.appliance import open_accounts, open_directory
 
 commands = typer.Typer(no_args_is_help=True, help="Keys for programs that call the API.")
 
@@ -32,9 +32,8 @@ def create(
     config = configured(home)
 
     async def change() -> tuple[ApiKeyView, str]:
-        async with open_log(config) as log:
-            with open_directory(config) as directory:
-                return await accounts.create_api_key(directory, log, operator(), owner, name, scope, days)
+        async with open_accounts(config) as (directory, log):
+            return await accounts.create_api_key(directory, log, operator(), owner, name, scope, days)
 
     view, secret = run(change)
     if as_json:
@@ -79,9 +78,8 @@ def revoke(
     config = configured(home)
 
     async def change() -> ApiKeyView:
-        async with open_log(config) as log:
-            with open_directory(config) as directory:
-                return await accounts.revoke_api_key(directory, log, operator(), key)
+        async with open_accounts(config) as (directory, log):
+            return await accounts.revoke_api_key(directory, log, operator(), key)
 
     say(f"revoked key {run(change).id}")
 

@@ -26,7 +26,7 @@ from appliance.cli.terminal import configured, operator, print_table, print_text
 from appliance.config import Config
 from appliance.errors import ApplianceError, ServerUnavailable
 from appliance.service import accounts, audit
-from appliance.service.appliance import open_appliance, open_directory, open_log
+from appliance.service.appliance import open_accounts, open_appliance, open_directory, open_log
 from appliance.service.events import new_event
 from appliance.service.initialise import initialise
 from appliance.service.requests import Operation, SpecialistRequest, answer
@@ -105,9 +105,8 @@ def show_server(config: Config) -> None:
 
 
 async def _create_link(config: Config) -> str:
-    async with open_log(config) as log:
-        with open_directory(config) as directory:
-            return await accounts.create_setup_link(directory, log, operator())
+    async with open_accounts(config) as (directory, log):
+        return await accounts.create_setup_link(directory, log, operator())
 
 
 def _start_server(config: Config) -> RunningServer:

@@ -12,7 +12,7 @@ from appliance.api.routes_accounts import account_body
 from appliance.cli.terminal import HomeOption, JsonOption, configured, operator, print_json, print_table, run, say
 from appliance.config import Config
 from appliance.service import accounts
-from appliance.service.appliance import open_directory, open_log
+from appliance.service.appliance import open_accounts, open_directory
 
 commands = typer.Typer(no_args_is_help=True, help="Accounts of people.")
 
@@ -35,9 +35,8 @@ def add(
     password = read_password()
 
     async def create() -> AccountView:
-        async with open_log(config) as log:
-            with open_directory(config) as directory:
-                return await accounts.create_account(directory, log, operator(), name, password, role)
+        async with open_accounts(config) as (directory, log):
+            return await accounts.create_account(directory, log, operator(), name, password, role)
 
     account = run(create)
     if as_json:
@@ -74,9 +73,8 @@ def disable(name: NameArgument, home: HomeOption = None) -> None:
     config = configured(home)
 
     async def change() -> AccountView:
-        async with open_log(config) as log:
-            with open_directory(config) as directory:
-                return await accounts.disable_account(directory, log, operator(), name)
+        async with open_accounts(config) as (directory, log):
+            return await accounts.disable_account(directory, log, operator(), name)
 
     say(f"disabled {run(change).name}")
 
@@ -90,9 +88,8 @@ def enable(name: NameArgument, home: HomeOption = None) -> None:
     config = configured(home)
 
     async def change() -> AccountView:
-        async with open_log(config) as log:
-            with open_directory(config) as directory:
-                return await accounts.enable_account(directory, log, operator(), name)
+        async with open_accounts(config) as (directory, log):
+            return await accounts.enable_account(directory, log, operator(), name)
 
     say(f"enabled {run(change).name}")
 
@@ -116,9 +113,8 @@ def setup_link(
 
 async def make_setup_link(config: Config, *, recover: bool = False) -> str:
     """The token of a new one-time link."""
-    async with open_log(config) as log:
-        with open_directory(config) as directory:
-            return await accounts.create_setup_link(directory, log, operator(), recover=recover)
+    async with open_accounts(config) as (directory, log):
+        return await accounts.create_setup_link(directory, log, operator(), recover=recover)
 
 
 def read_password() -> str:

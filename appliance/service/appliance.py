@@ -101,6 +101,14 @@ async def open_log(config: Config) -> AsyncIterator[AuditLog]:
         await log.close()
 
 
+@asynccontextmanager
+async def open_accounts(config: Config) -> AsyncIterator[tuple[Directory, AuditLog]]:
+    """What an administrative change needs: the accounts, and the log that records it first."""
+    async with open_log(config) as log:
+        with open_directory(config) as directory:
+            yield directory, log
+
+
 @contextmanager
 def open_directory(config: Config) -> Iterator[Directory]:
     """The accounts alone."""
