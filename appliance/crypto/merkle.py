@@ -92,8 +92,12 @@ def inclusion_proof(index: int, size: int, node: Node) -> list[bytes]:
 
 
 def root_from_inclusion(index: int, size: int, leaf: bytes, proof: Sequence[bytes]) -> bytes:
-    """The root that `proof` leads to (RFC 9162, 2.1.3.2). Raises `ValueError` when its length is not that of a path."""
-    if not 0 <= index < size or len(proof) > PROOF_HASHES_MAX:
+    """The root that `proof` leads to (RFC 9162, 2.1.3.2). Raises `ValueError` when its length is not that of a path.
+
+    The caller MUST compare the result with a root that it trusts, and take `index` and `size` from what was signed:
+    a proof by itself shows nothing.
+    """
+    if not 0 <= index < size or not _are_hashes(leaf, *proof):
         raise ValueError("not a proof for this leaf")
     position, last, root = index, size - 1, leaf
     for sibling in proof:
@@ -120,7 +124,7 @@ def consistency_proof(old: int, size: int, node: Node) -> list[bytes]:
 
 def verify_consistency(old: int, size: int, old_root: bytes, root: bytes, proof: Sequence[bytes]) -> bool:
     """Whether `proof` shows that nothing under `old_root` was changed on the way to `root` (RFC 9162, 2.1.4.2)."""
-    if not 0 < old <= size or len(proof) > 2 * PROOF_HASHES_MAX:
+    if not 0 < old <= size or not _are_hashes(old_root, root, *proof):
         return False
     if old == size:
         return not proof and old_root == root
@@ -144,6 +148,13 @@ def verify_consistency(old: int, size: int, old_root: bytes, root: bytes, proof:
             second = node_hash(second, sibling)
         position, last = position >> 1, last >> 1
     return last == 0 and first == old_root and second == root
+
+
+def _are_hashes(*values: bytes) -> bool:
+    """Whether all have the length of one. A node is hashed as its two halves joined: with a half of another length,
+    one input of SHA-256 would have two readings, and a proof could lead to a root it does not belong to.
+    """
+    return all(len(value) == HASH_BYTES for value in values)
 
 
 def _split(size: int) -> int:

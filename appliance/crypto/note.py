@@ -35,7 +35,7 @@ def parse_verifier_key(text: str) -> tuple[str, bytes]:
     name, _, rest = text.strip().partition("+")
     identifier, _, encoded = rest.partition("+")
     material = _decode(encoded)
-    if not name or len(material) != 1 + signing.PUBLIC_BYTES or material[:1] != _ED25519:
+    if not _is_name(name) or len(material) != 1 + signing.PUBLIC_BYTES or material[:1] != _ED25519:
         raise ValueError("not an Ed25519 verifier key")
     if key_id(name, material[1:]).hex() != identifier:
         raise ValueError("the verifier key's hash does not match its key")
@@ -44,10 +44,10 @@ def parse_verifier_key(text: str) -> tuple[str, bytes]:
 
 def sign_note(text: str, name: str, seed: bytes) -> str:
     """`text`, which ends in a line feed, with one signature by `name`."""
-    if not text.endswith("\n"):
-        raise ValueError("a note's text ends in a line feed")
-    if not name or "+" in name or any(character.isspace() for character in name):
-        raise ValueError("a signer's name has no spaces and no plus sign")
+    if not text.endswith("\n") or _has_control(text):
+        raise ValueError("a note's text ends in a line feed and has no other control character")
+    if not _is_name(name):
+        raise ValueError("a signer's name has no spaces, no control characters and no plus sign")
     public = signing.public_key(seed)
     signature = key_id(name, public) + signing.sign(seed, text.encode())
     return f"{text}\n{_DASH}{name} {base64.b64encode(signature).decode()}\n"
@@ -63,7 +63,7 @@ def verify_note(note: str, name: str, public: bytes) -> str:
         raise ValueError(f"a note is at most {NOTE_BYTES_MAX} bytes")
     text, separator, signatures = note.rpartition("\n\n")
     lines = signatures.split("\n")
-    if not separator or not signatures.endswith("\n") or not 1 < len(lines) <= SIGNATURES_MAX + 1:
+    if not separator or not signatures.endswith("\n") or not 1 < len(lines) <= SIGNATURES_MAX + 1 or _has_control(note):
         raise ValueError("not a signed note")
     signed, wanted, good = text + "\n", key_id(name, public), False
     for line in lines[:-1]:
@@ -83,9 +83,20 @@ def _signature_line(line: str) -> tuple[str, bytes]:
         raise ValueError("not a signature line")
     signer, _, encoded = line.removeprefix(_DASH).partition(" ")
     material = _decode(encoded)
-    if not signer or len(material) <= _ID_BYTES:
+    if not _is_name(signer) or len(material) <= _ID_BYTES:
         raise ValueError("not a signature line")
     return signer, material
+
+
+def _is_name(name: str) -> bool:
+    return (
+        bool(name) and "+" not in name and not any(character.isspace() for character in name) and not _has_control(name)
+    )
+
+
+def _has_control(text: str) -> bool:
+    """Whether there is one below U+0020 besides the line feed: terminals and parsers would disagree about the text."""
+    return any(character < " " and character != "\n" for character in text)
 
 
 def _decode(encoded: str) -> bytes:
