@@ -115,7 +115,7 @@ class Guard:
         if request.scope["method"] == "POST":
             try:
                 sent = json.loads(body)
-            except ValueError:
+            except (ValueError, RecursionError):  # not JSON, or nested without end
                 return False
             # `None` in the body is not a name, so it is refused below.
             named.append(sent.get("session_hash") if isinstance(sent, dict) else None)

@@ -200,6 +200,8 @@ def test_from_sign_in_to_receipt_audit_and_sign_out(page: Page) -> None:
     expect(page.locator(".counts li").first).to_have_text(re.compile(r"Name\s*5"))
     redacted = page.locator("#redacted textarea")
     expect(redacted).to_have_value(re.compile(r"Patient: \[NAME 1\], MRN \[MRN 1\]"))
+    page.get_by_role("button", name="Copy redacted text").click()
+    expect(page.locator("#announcement")).to_have_text("The redacted text was copied.")
     name, text = saved_text(page, page.get_by_role("button", name="Save as .txt").click)
     assert (name, text) == ("redacted.txt", redacted.input_value())
 

@@ -207,7 +207,7 @@ def test_a_second_tab_name_in_the_query_is_checked_too(bench: Bench) -> None:
     assert answer.status_code == 403
 
 
-@pytest.mark.parametrize("body", [b"", b"not json", b"[]", b'"text"', b"\xff"])
+@pytest.mark.parametrize("body", [b"", b"not json", b"[]", b'"text"', b"\xff", b"[" * 4000])
 def test_a_join_that_cannot_be_read_is_refused(bench: Bench, body: bytes) -> None:
     cookie = bench.fake.open_session("m.keller")
     assert bench.request("POST", JOIN, cookie=cookie, content=body, headers=SAME).status_code == 403
