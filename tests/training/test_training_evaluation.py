@@ -1,13 +1,12 @@
 """The measures of the evaluation: guaranteed is what each counts, on texts small enough to count by hand; that
-intervals contain their share; that the permutation test sees a gap and none where there is none; and that a specialist file is
-judged through the engine's worker and the task's own code (on the echo backend, which needs no model).
+intervals contain their share; that the permutation test sees a gap and none where there is none; and that a specialist
+file is judged through the engine's worker and the task's own code (on the echo backend, which needs no model).
 """
 
 import asyncio
 import json
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
