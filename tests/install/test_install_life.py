@@ -1,0 +1,209 @@
+"""From nothing to an installation and back: a dry run changes nothing; a second run changes nothing; a run that stopped
+half-way is repeated; a release that is not well is never put to use; two runs cannot collide; uninstall removes what
+was made, keeps the data, and deletes that only when its name is typed. With the real pip and virtual environments.
+"""
+
+import re
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+from tests.install.install_site import VERSION, Site, snapshot
+
+
+def test_a_dry_run_says_the_plan_and_changes_nothing(site: Site) -> None:
+    done = site.run("install", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    for planned in ("build .+", "create the data folder .+", "check the health .+", "make .+ the current release"):
+        assert re.search(f"would do   {planned}", done.stdout), planned
+    assert "nothing was changed" in done.stdout
+    assert snapshot(site.folder) == {}
+
+
+def test_the_release_is_current_and_its_command_knows_the_data_folder(installed: Site) -> None:
+    current = (installed.prefix / "current").readlink()
+    assert current.parts[0] == "releases"
+    assert current.name.startswith(f"{VERSION}-")
+    before = len(installed.calls())
+    done = subprocess.run([installed.prefix / "bin" / "appliance", "users", "list"], env={}, check=False)
+    assert done.returncode == 0
+    assert installed.calls()[before:] == ["users list"]
+
+
+def test_health_is_checked_after_the_data_folder_is_made(installed: Site) -> None:
+    assert installed.calls()[:2] == ["init --if-missing", "doctor --quick"]
+
+
+def test_nobody_else_reads_the_data_folder(installed: Site) -> None:
+    assert stat.S_IMODE(installed.data.stat().st_mode) == 0o700
+
+
+def test_nothing_temporary_stays(installed: Site) -> None:
+    assert sorted(path.name for path in installed.prefix.iterdir()) == [
+        ".installed", "bin", "current", "install.sh", "logs", "releases"
+    ]  # fmt: skip
+
+
+def test_a_second_run_changes_nothing_and_says_so(installed: Site) -> None:
+    before = snapshot(installed.folder)
+    done = installed.run("install")  # not even asked: there is nothing to confirm
+    assert done.returncode == 0, done.stderr
+    assert "no change" in done.stdout
+    assert snapshot(installed.folder) == before
+
+
+def test_a_dry_uninstall_changes_nothing(installed: Site) -> None:
+    before = snapshot(installed.folder)
+    done = installed.run("uninstall", "--purge", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert f"would do   delete the data folder {installed.data}" in done.stdout
+    assert snapshot(installed.folder) == before
+
+
+def test_another_release_is_not_replaced(installed: Site, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(installed.wheels, other)
+    with (other / "more-1.0-py3-none-any.whl").open("wb") as more:
+        more.write(b"another content")
+    before = snapshot(installed.folder)
+    done = installed.run("install", "--yes", "--wheels", str(other))
+    assert done.returncode == 3
+    assert "does not replace it" in done.stderr
+    assert "uninstall" in done.stderr
+    assert snapshot(installed.folder) == before
+
+
+def test_another_data_folder_for_the_same_prefix_is_refused(installed: Site, tmp_path: Path) -> None:
+    done = installed.run("install", "--yes", "--data-dir", str(tmp_path / "other"))
+    assert done.returncode == 3
+    assert f"was installed with --data-dir {installed.data}" in done.stdout
+
+
+def test_while_one_run_works_another_is_turned_away(site: Site) -> None:
+    site.prefix.mkdir()
+    holder = subprocess.Popen(
+        ["flock", site.prefix, "sh", "-c", "echo held; read -r _"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        done = site.run("install", "--yes")
+        assert done.returncode == 8
+        assert "another run" in done.stderr
+        site.manifest.write_text("# cloister manifest 1\n")
+        assert site.run("uninstall").returncode == 8
+        assert [path.name for path in site.prefix.iterdir()] == [".installed"]
+    finally:
+        holder.communicate()
+
+
+def test_failed_runs_are_repeated_until_one_succeeds_and_kept_data_is_gone_on_with(site: Site) -> None:
+    key = keep_data_of_an_earlier_installation(site)
+    before = key.stat()
+
+    broken = shutil.copytree(site.wheels, site.folder / "broken")
+    product = next(broken.glob("cloister_appliance-*"))
+    product.write_bytes(product.read_bytes()[:-200])
+    done = site.run("install", "--yes", "--wheels", str(broken))
+    assert done.returncode == 1
+    assert "pip could not install the packages" in done.stderr
+    assert str(site.prefix / "logs") in done.stderr
+
+    unwell = site.folder / "unwell"
+    unwell.touch()
+    done = site.run("install", "--yes")
+    assert done.returncode == 6
+    assert "FAIL  disk" in done.stdout
+    assert sorted(path.name for path in site.prefix.iterdir()) == [".installed", "bin", "logs", "releases"]
+    (release,) = (site.prefix / "releases").iterdir()  # the half-built one is gone
+    built = (release / ".complete").stat()
+
+    unwell.unlink()
+    assert site.run("install", "--yes").returncode == 0
+    assert (site.prefix / "current").resolve() == release
+    assert (release / ".complete").stat() == built  # not built a second time
+    assert site.calls() == ["upgrade", "doctor --quick", "upgrade", "doctor --quick"]
+
+    (site.prefix / "bin" / "theirs").write_text("not ours")
+    done = site.run("uninstall")
+    assert done.returncode == 0, done.stderr
+    assert f"kept       {site.data}: keys" in done.stdout
+    assert "it holds files that this installer did not make" in done.stdout
+    assert [path for path in site.prefix.rglob("*") if path.is_file()] == [site.prefix / "bin" / "theirs"]
+    assert key.stat() == before
+
+
+def test_a_run_told_to_stop_frees_the_lock_and_leaves_nothing_half_way_in_use(site: Site) -> None:
+    with subprocess.Popen(site.command("install", "--yes"), stdout=subprocess.PIPE, text=True) as run:
+        for line in run.stdout:
+            if "doing      build" in line:
+                run.terminate()
+    assert run.returncode == 143
+    assert sorted(path.name for path in site.prefix.iterdir()) == [".installed", "bin", "logs", "releases"]
+    subprocess.run(["flock", "-n", site.prefix, "true"], check=True)
+    assert site.run("uninstall").returncode == 0
+    assert snapshot(site.folder) == {}
+
+
+def keep_data_of_an_earlier_installation(site: Site) -> Path:
+    key = site.data / "keys" / "root.key"
+    key.parent.mkdir(parents=True)
+    key.write_text("made by an earlier installation")
+    (site.data / "home.json").write_text("{}")
+    return key
+
+
+def test_kept_data_is_deleted_only_when_its_name_is_typed(site: Site) -> None:
+    keep_data_of_an_earlier_installation(site)
+    before = snapshot(site.folder)
+    done = site.run("uninstall", "--purge", stdin="yes\n")
+    assert "nothing was changed" in done.stdout
+    assert snapshot(site.folder) == before
+    done = site.run("uninstall", "--purge", stdin=f"{site.data}\n")
+    assert done.returncode == 0, done.stderr
+    assert snapshot(site.folder) == {}
+
+
+def test_a_folder_that_is_no_data_folder_is_never_purged(site: Site) -> None:
+    site.data.mkdir()
+    (site.data / "theirs").touch()
+    before = snapshot(site.folder)
+    assert site.run("uninstall", "--purge", "--yes").returncode == 0
+    assert snapshot(site.folder) == before
+
+
+def test_uninstall_of_nothing_says_so(site: Site) -> None:
+    done = site.run("uninstall", "--purge", "--yes")
+    assert done.returncode == 0
+    assert "Nothing is installed" in done.stdout
+    assert snapshot(site.folder) == {}
+
+
+def test_uninstall_removes_no_path_outside_the_prefix_whatever_the_record_says(site: Site) -> None:
+    site.prefix.mkdir()
+    theirs = site.folder / "theirs"
+    theirs.mkdir()
+    (theirs / "file").touch()
+    escape = f"{site.prefix}/../theirs"
+    site.manifest.write_text(f"# cloister manifest 1\ntree {theirs}\nfile {theirs}/file\ntree {escape}\nuser root\n")
+    assert site.run("uninstall").returncode == 0
+    assert (theirs / "file").exists()
+
+
+def test_a_server_in_use_is_not_pulled_away(site: Site) -> None:
+    (site.data / "run").mkdir(parents=True)
+    (site.data / "home.json").touch()
+    lock = site.data / "run" / "server.lock"
+    lock.touch()
+    server = subprocess.Popen(
+        ["flock", lock, "sh", "-c", "echo held; read -r _"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert server.stdout.readline() == b"held\n"
+        before = snapshot(site.folder)
+        done = site.run("uninstall", "--purge", "--yes")
+        assert done.returncode == 3
+        assert "a server is running" in done.stderr
+        assert snapshot(site.folder) == before
+    finally:
+        server.communicate()
