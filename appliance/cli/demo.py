@@ -22,7 +22,7 @@ import typer
 from appliance.cli.audit import report_verdict
 from appliance.cli.exit_codes import exit_code_of
 from appliance.cli.server_file import RunningServer, read_server_file
-from appliance.cli.terminal import configured, operator, print_table, print_text, report, run, say
+from appliance.cli.terminal import configured, operator, print_table, print_text, report, run, say, working
 from appliance.config import Config
 from appliance.errors import ApplianceError, ServerUnavailable
 from appliance.service import accounts, audit
@@ -61,7 +61,8 @@ def create_if_missing(config: Config) -> None:
     if config.home.marker.exists():
         return
     say("1. creating a data folder (appliance init)")
-    initialise(config, progress=lambda line: say(f"   {line}"))
+    with working(indent="   ") as step:
+        initialise(config, progress=step)
     asyncio.run(_record_creation(config))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from appliance.cli.terminal import HomeOption, configured, operator, reported, run, say
+from appliance.cli.terminal import HomeOption, configured, operator, reported, run, say, working
 from appliance.errors import HomeExists
 from appliance.service import initialise as initialisation
 from appliance.service.appliance import open_log
@@ -31,7 +31,8 @@ def init(
     config = configured(home)
     with reported():
         try:
-            initialisation.initialise(config, bundle=bundle, progress=say)
+            with working() as step:
+                initialisation.initialise(config, bundle=bundle, progress=step)
         except HomeExists:
             if if_missing:
                 return
@@ -55,5 +56,6 @@ def upgrade(home: HomeOption = None) -> None:
     with reported():
         check_marker(config.home)
         with hold_server_lock(config.home):
-            initialisation.upgrade(config, progress=say)
+            with working() as step:
+                initialisation.upgrade(config, progress=step)
     say(f"ready: {config.home.root}")

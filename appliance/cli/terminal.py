@@ -91,6 +91,21 @@ def say(message: str) -> None:
     sys.stderr.flush()
 
 
+@contextmanager
+def working(indent: str = "") -> Iterator[Callable[[str], None]]:
+    """Progress of long work: a line for each step and, on a terminal, a clock beside the one that is running."""
+    columns = (TextColumn(f"{indent}  {{task.description}}"), SpinnerColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=stderr, transient=True, disable=not sys.stderr.isatty()) as clock:
+
+        def step(line: str) -> None:
+            for task in clock.task_ids:
+                clock.remove_task(task)
+            say(f"{indent}{line}")
+            clock.add_task("working")
+
+        yield step
+
+
 def print_json(value: Any) -> None:
     """One JSON document on stdout. Control and bidirectional characters of data are escaped."""
     sys.stdout.write(json.dumps(value, ensure_ascii=True, indent=2, default=str) + "\n")
