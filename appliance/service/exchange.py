@@ -18,7 +18,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from appliance import errors
 from appliance.audit.gate import Released, release
@@ -58,8 +58,14 @@ class Exchange:
         `content` is the answer as it is sealed into the record.
         """
         assert self.opened and not self.closed, "an exchange is open when it completes"
-        receipt = await self._append(Outcome.COMPLETED, attributes, content)
-        self.closed = True
+        closing = asyncio.ensure_future(self._append(Outcome.COMPLETED, attributes, content))
+        try:
+            receipt = await asyncio.shield(closing)
+        finally:
+            # Even when the client goes now, this record is on its way and may be stored: another one must not
+            # contradict it. Only a record that was certainly not made leaves the exchange open.
+            failure = await _outcome_of_append(closing)
+            self.closed = failure is None or isinstance(failure, errors.AuditUnavailable)
         return release(answer, receipt)
 
     async def close_without_answer(self, error: BaseException) -> None:
@@ -97,18 +103,19 @@ async def recorded_exchange(
 
 async def _close_shielded(exchange: Exchange, error: BaseException) -> None:
     """Append the closing record even while the task is being cancelled; an audit failure must not hide `error`."""
-    closing = asyncio.ensure_future(exchange.close_without_answer(error))
-    while not closing.done():
-        try:
-            await asyncio.shield(closing)
-        except asyncio.CancelledError:
-            # The client is gone a second time over; the append has its own time limit, so this loop is bounded.
-            continue
-        except errors.AuditError:
-            break
-    failure = closing.exception() if not closing.cancelled() else None
+    failure = await _outcome_of_append(asyncio.ensure_future(exchange.close_without_answer(error)))
     if failure is not None:
         logger.error("exchange %s could not be closed: %s", exchange.id, code_of(failure))
+
+
+async def _outcome_of_append(appending: asyncio.Future[Any]) -> BaseException | None:
+    """Wait until an append is over, through any number of cancellations: why it failed, or None."""
+    while not appending.done():
+        try:
+            await asyncio.wait({appending})
+        except asyncio.CancelledError:
+            continue  # the client is gone a second time; the append has its own time limit, so this is bounded
+    return asyncio.CancelledError() if appending.cancelled() else appending.exception()
 
 
 def outcome_of(error: BaseException) -> Outcome:

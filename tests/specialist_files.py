@@ -1,0 +1,54 @@
+"""Small specialist files for the tests of every room: real format, real checks, heads that say always the same.
+
+path = write_tagger(folder / "quiet.gguf", specialist_id="quiet")        # marks nothing by itself
+path = write_classifier(folder / "triage.gguf", favourite="urgent")      # always chooses one label
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from appliance.specialists.file_format import write_specialist
+from appliance.specialists.manifest import Base, Calibration, Manifest
+from appliance.types import Head, Task
+
+STATES = 384
+TAGS = ("NAME", "DATE")
+CLASSES = ("routine", "urgent", "unclear")
+_CERTAIN = 20.0
+
+
+def write_tagger(path: Path, **changes: object) -> Path:
+    """A tagger whose head says "outside" everywhere; with `post="deid"` the patterns still find identifiers."""
+    bias = np.zeros(1 + 2 * len(TAGS), np.float32)
+    bias[0] = _CERTAIN
+    return _write(path, Task.TAG, "token", TAGS, bias, changes)
+
+
+def write_classifier(path: Path, favourite: str = "urgent", **changes: object) -> Path:
+    """A classifier that is almost certain of one label whatever it reads."""
+    bias = np.array([_CERTAIN if label == favourite else 0.0 for label in CLASSES], np.float32)
+    return _write(path, Task.CLASSIFY, "pooled", CLASSES, bias, changes)
+
+
+def abstaining() -> Calibration:
+    """A classifier with this calibration never commits itself."""
+    return Calibration(abstain_below=1.0)
+
+
+def _write(path: Path, task: Task, kind: str, labels: tuple[str, ...], bias: np.ndarray, changes: dict) -> Path:
+    values = {
+        "id": changes.pop("specialist_id", path.stem),
+        "version": "0.1.0",
+        "task": task,
+        "name": path.stem,
+        "summary": "for tests",
+        "labels": labels,
+        "base": Base(name="minilm", weights_sha256="0" * 64, vocabulary_sha256="0" * 64),
+        "licence": "Apache-2.0",
+        "created": "2026-01-01",
+    }
+    weight = np.zeros((STATES, len(bias)), np.float32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_specialist(path, Manifest(**(values | changes)), Head(kind, 0, None, None, weight, bias), None)
+    return path
