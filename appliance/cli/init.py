@@ -55,7 +55,6 @@ def upgrade(home: HomeOption = None) -> None:
     config = configured(home)
     with reported():
         check_marker(config.home)
-        with hold_server_lock(config.home):
-            with working() as step:
-                initialisation.upgrade(config, progress=step)
+        with hold_server_lock(config.home), working() as step:
+            initialisation.upgrade(config, progress=step)
     say(f"ready: {config.home.root}")
