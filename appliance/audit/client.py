@@ -71,6 +71,7 @@ class SequencerClient:
         self._changed = asyncio.Condition()
         self._supervisor: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
+        self._child: Process | None = None  # the last that was started
         self._tickets = 0
         self.in_flight = 0
         self._in_flight_bytes = 0
@@ -152,6 +153,8 @@ class SequencerClient:
         self.problem = AuditUnavailable("the audit log is closed")
         if link is not None:
             await _end(link, self._settings.append_s)
+        if self._child is not None:
+            await _reap(self._child, 0)  # the one that was being connected when we were told to stop
 
     async def _submit(self, link: _Link, record: SealedRecord) -> tuple[Entry, Committed]:
         self._tickets += 1
@@ -277,9 +280,10 @@ class SequencerClient:
                 stdout=DEVNULL,
                 start_new_session=True,  # Ctrl-C in a terminal reaches us, and we decide when the log closes
             )
-        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        self._child = process
         link = None
         try:
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
             writer.write(protocol.encode(self._start))
             link = await self._greeted(reader, writer, process)
         except SequencerGone:
