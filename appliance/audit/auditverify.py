@@ -97,7 +97,7 @@ class Report:
     def __init__(self) -> None:
         self.messages: list[str] = []
         self.codes: set[int] = set()
-        self.first_bad_seq: int | None = None
+        self._first: dict[int, int] = {}
         self.evidence: list[str] = []
         self.origin: str | None = None
         self.records = 0
@@ -109,8 +109,8 @@ class Report:
     def fail(self, code: int, text: str, seq: int | None = None) -> None:
         """One finding; `seq` is the record it is about."""
         self.codes.add(code)
-        if seq is not None and (self.first_bad_seq is None or seq < self.first_bad_seq):
-            self.first_bad_seq = seq
+        if seq is not None:
+            self._first[code] = min(seq, self._first.get(code, seq))
         self.say(text)
 
     def keep(self, *notes: str) -> None:
@@ -128,6 +128,12 @@ class Report:
     def exit_code(self) -> int:
         """The first of `PRECEDENCE` that was found."""
         return next((code for code in PRECEDENCE if code in self.codes), OK)
+
+    @property
+    def first_bad_seq(self) -> int | None:
+        """The lowest record of the findings that decide. A lost ciphertext may be how an altered one shows."""
+        codes = (ALTERED, MISSING) if self.exit_code == ALTERED else (self.exit_code,)
+        return min((self._first[code] for code in codes if code in self._first), default=None)
 
     def as_json(self) -> str:
         """The machine form."""
@@ -1355,6 +1361,8 @@ class Verification:
 
     def _account_for_absent(self) -> None:
         report = self._report
+        if self._missing_from is not None:
+            return  # the tombstones may be among what is missing
         for part, name in ((ENVELOPE, "envelope"), (CONTENT, "content")):
             absent = self._absent[part]
             unlawful = 0

@@ -16,7 +16,7 @@ import base64
 import binascii
 
 from appliance.audit.checkpoint import parse_checkpoint
-from appliance.audit.header import RecordHeader
+from appliance.audit.header import RecordHeader, log_id_of
 from appliance.crypto.merkle import HASH_BYTES, PROOF_HASHES_MAX, leaf_hash
 from appliance.types import Receipt
 
@@ -52,6 +52,8 @@ def parse_proof(text: str) -> tuple[Receipt, RecordHeader]:
     if any(len(node) != HASH_BYTES for node in path):
         raise ValueError(f"a node of the proof does not have {HASH_BYTES} bytes")
     checkpoint = parse_checkpoint(note.partition("\n\n")[0] + "\n")
+    if header.seq >= checkpoint.size or header.log_id != log_id_of(checkpoint.origin):
+        raise ValueError("the proof's record is not one of the log that its checkpoint signs")
     leaf = leaf_hash(header.encode())
     return Receipt(header.record_id, header.seq, leaf, checkpoint.size, path, note), header
 

@@ -6,6 +6,7 @@ sign anything, but not change what left the machine). T1, T2, ... are the attack
 """
 
 import ast
+import base64
 import io
 import json
 import sqlite3
@@ -33,6 +34,7 @@ from audit_bundle import (
     verifier_key,
     write_files,
 )
+from audit_vectors import load
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -820,3 +822,19 @@ def test_signatures_agree_with_another_implementation():
 
 def test_a_note_of_the_builder_is_a_note():
     assert open_checkpoint(note(3, bytes(32)).encode(), KEYS, "note").size == 3
+
+
+# --- vectors: one failure each ----------------------------------------------------------------------------------------
+
+VECTORS = load("bundle")
+
+
+@pytest.mark.parametrize("case", VECTORS["cases"], ids=lambda case: case["name"])
+def test_bundles_with_one_failure_get_their_code(case):
+    files = {name: base64.b64decode(content) for name, content in VECTORS["files"].items()}
+    for name, content in case["change"].items():
+        files.pop(name, None)
+        if content is not None:
+            files[name] = base64.b64decode(content)
+    report = verify_files(files, VECTORS["trusted"])
+    assert (report.exit_code, report.first_bad_seq) == (case["exit_code"], case["first_bad_seq"]), report.messages
