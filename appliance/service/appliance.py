@@ -65,15 +65,20 @@ async def open_appliance(
         base = await asyncio.to_thread(open_base_model, config.home)
         wordpiece = await asyncio.to_thread(WordPiece.from_vocab, base.vocabulary)
         watcher = _EngineWatcher()
-        # The log and the worker start side by side: each mostly waits for its process.
-        async with asyncio.TaskGroup() as starting:
-            opening = starting.create_task(_open_log(config))
-            engine_start = starting.create_task(
-                Engine.start(config.engine, base.path, base.sha256, config.home.runtime, on_event=watcher.note)
-            )
-        log, engine = opening.result(), engine_start.result()
-        stack.push_async_callback(log.close)
-        stack.push_async_callback(engine.close)
+        # The log and the worker start side by side: each mostly waits for its process. Both are awaited even when one
+        # fails, so that the other is closed in order and the reason is the error itself, not a group of errors.
+        log, engine = await asyncio.gather(
+            _open_log(config),
+            Engine.start(config.engine, base.path, base.sha256, config.home.runtime, on_event=watcher.note),
+            return_exceptions=True,
+        )
+        for room in (log, engine):
+            if not isinstance(room, BaseException):
+                stack.push_async_callback(room.close)
+        if isinstance(log, BaseException):
+            raise log
+        if isinstance(engine, BaseException):
+            raise engine
         appliance = Appliance(config, via, directory, log, registry, engine, wordpiece)
         wanted = registry.list() if specialists is None else [registry.get(name) for name in specialists]
         for entry in wanted:
