@@ -104,8 +104,8 @@ class Scene:
             if kind in _ONLINE:
                 return _online(kind, self.person(form or "pt"), self._cast.pools, self._chance)
             if kind in _SURROUNDINGS:
-                label_or_none, describe = _SURROUNDINGS[kind]
-                return Piece(describe(self._cast.places, self._chance), label_or_none)
+                label, describe = _SURROUNDINGS[kind]
+                return Piece(describe(self._cast.places, self._chance), label)
         raise UnknownOption(f"no value is known for the slot {slot!r}; scene.py and shapes.txt list those that are")
 
     def _named(self, who: Person, form: str) -> Piece:
@@ -129,15 +129,19 @@ def _time(_: Places, chance: random.Random) -> str:
     return chance.choice(written)
 
 
-# Slots that need nobody: their label and how they are drawn. Times, rooms, and numbers of machines, jobs and lots are
-# of no person: a reader may redact them.
-_SURROUNDINGS: dict[str, tuple[str | None, Callable[[Places, random.Random], str]]] = {
+# Slots that need nobody: their label and how they are drawn. Optional, because careful readers differ: times, rooms,
+# numbers of machines, jobs and lots, the letter before an extension, and the state, which stands behind a city.
+_SURROUNDINGS: dict[str, tuple[str, Callable[[Places, random.Random], str]]] = {
     "time": (OPTIONAL, _time),
+    "bed": (OPTIONAL, lambda _, chance: shaped(chance, "bed 899")),
+    "rm": (OPTIONAL, lambda _, chance: shaped(chance, "Rm 899")),
+    "x": (OPTIONAL, lambda *_: "x"),
+    "p": (OPTIONAL, lambda *_: "p"),
     "room": (OPTIONAL, lambda _, chance: shaped(chance, "899")),
     "num": (OPTIONAL, lambda _, chance: shaped(chance, chance.choice(("999999", "8?99999", "89999")))),
     "extword": (OPTIONAL, lambda _, chance: chance.choice((" ext ", " ext. ", " x", ", extension "))),
     "st": (OPTIONAL, lambda _, chance: chance.choice(STATES)),
-    "state": (None, lambda _, chance: chance.choice(STATE_NAMES)),
+    "state": (OPTIONAL, lambda _, chance: chance.choice(STATE_NAMES)),
     "city": ("LOCATION", Places.city),
     "county": ("LOCATION", lambda places, chance: f"{places.city(chance)} County"),
     "zip": ("LOCATION", Places.zip_code),
