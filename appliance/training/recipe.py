@@ -55,6 +55,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     overlap_tokens: Count
     learning_rate: float
     warmup: Share
+    cycles: Count = 1  # of warm-up and annealing
     weight_decay: float
     pool_notes: Count  # notes drawn at a time, whose windows are sorted by length
 

@@ -41,7 +41,7 @@ from appliance.training.examples import (
     pad,
 )
 from appliance.training.notes.generator import generate
-from appliance.training.recipe import Recipe, read_recipe
+from appliance.training.recipe import Recipe, Schedule, read_recipe
 from appliance.training.scores import SpanScore, score_spans
 from appliance.training.tagger import HeadShape, Tagger, build_tagger
 from appliance.types import Span
@@ -138,7 +138,7 @@ def fit(tagger: Tagger, recipe: Recipe, *, base: Path, data: Path, out: Path, se
         if share >= 1:
             break
         for group in optimizer.param_groups:
-            group["lr"] = schedule.learning_rate * _rate(share, schedule.warmup)
+            group["lr"] = learning_rate(schedule, share)
         loss = train_step(tagger, optimizer, batch)
         seconds = time.monotonic() - started
         place = Place(place.step + 1, place.tokens + int(batch.lengths.sum()), seconds)
@@ -191,11 +191,13 @@ def _tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     return torch.from_numpy(batch.token_ids), torch.from_numpy(batch.features), torch.from_numpy(batch.lengths)
 
 
-def _rate(share: float, warmup: float) -> float:
-    """Linear warm-up, then a cosine to zero."""
-    if share < warmup:
-        return share / warmup
-    return 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup)))
+def learning_rate(schedule: Schedule, share: float) -> float:
+    """Per cycle a linear warm-up, then a cosine to zero; every cycle peaks at half of the one before."""
+    cycle, within = divmod(share * schedule.cycles, 1)
+    peak = schedule.learning_rate * 0.5**cycle
+    if within < schedule.warmup:
+        return peak * within / schedule.warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (within - schedule.warmup) / (1 - schedule.warmup)))
 
 
 def predict(tagger: Tagger, encoding: Encoding, text: str) -> np.ndarray:

@@ -156,6 +156,18 @@ def test_a_few_steps_learn_a_few_notes(base: Path) -> None:
     assert (after.recall, after.precision) == (1.0, 1.0)
 
 
+def test_the_learning_rate_warms_up_and_anneals_in_every_cycle(recipe: ReadRecipe) -> None:
+    from appliance.training.train import learning_rate
+
+    schedule = msgspec.structs.replace(recipe.recipe.schedule, learning_rate=1.0, warmup=0.1, cycles=2)
+    rates = [learning_rate(schedule, share / 100) for share in range(100)]
+    assert rates[0] == rates[50] == 0
+    assert rates[5] == pytest.approx(1.0, abs=0.01)
+    assert rates[55] == pytest.approx(0.5, abs=0.01)
+    assert rates[5:50] == sorted(rates[5:50], reverse=True)
+    assert rates[49] < 0.01
+
+
 def test_only_adapters_and_head_are_trained(base: Path) -> None:
     names = tagger(base).trainable()
     assert all(name.startswith(("conv.", "out.")) or ".lora_" in name for name in names)
