@@ -45,8 +45,9 @@ def operator() -> Principal:
 
 
 def configured(home: str | None) -> Config:
-    """The configuration of the named data folder."""
-    return load_config(home)
+    """The configuration of the named data folder; one that is not valid becomes a message and an exit status."""
+    with reported():
+        return load_config(home)
 
 
 def run(work: Callable[[], Awaitable[T]]) -> T:
