@@ -1307,7 +1307,7 @@ class Verification:
         if self._faulty and own is not None and self._roots.get(own.size) == own.root:
             report.say("the records are those that were signed: what was altered is the stored tiles")
         if self._interruptions:
-            report.say(f"recording was cut off {self._interruptions} times without an orderly end (start without stop)")
+            report.say(f"recordings cut off without an orderly end (a start without a stop): {self._interruptions}")
 
     def _differs(self, checkpoint: Checkpoint) -> bool:
         root = self._roots.get(checkpoint.size)
@@ -1370,7 +1370,7 @@ class Verification:
                 unlawful += 1
                 report.fail(MISSING, f"the sealed {name} of record {seq} is gone and no tombstone covers it", seq)
             if len(absent) > unlawful:
-                report.fail(GAPS, f"{len(absent) - unlawful} sealed {name}s were destroyed under tombstones:")
+                report.fail(GAPS, f"sealed {name}s destroyed under tombstones: {len(absent) - unlawful}")
         if GAPS in report.codes:
             for line in self._tombstones.listed:
                 report.say(line)

@@ -385,7 +385,7 @@ def test_t8_with_a_covering_tombstone_it_is_an_authorised_gap(written, verify):
     answer = verify(written(log), trusted=[log.head()])
     assert (answer["verdict"], answer["exit_code"], answer["first_bad_seq"]) == ("ok_with_gaps", 2, None)
     assert answer["messages"] == [
-        "2 sealed contents were destroyed under tombstones:",
+        "sealed contents destroyed under tombstones: 2",
         "record 11 authorised it for content of 4-7 (retention)",
     ]
 
@@ -520,11 +520,22 @@ def test_a_faulty_part_does_not_accuse_the_records_behind_it():
     assert report.messages == ["the stored text of record 6 is not where or what it should be"]
 
 
+@pytest.mark.parametrize(("seq", "expected"), [(3, 4), (5, 5), (9, 5)])
+def test_stored_text_that_no_header_announces_is_found(seq, expected):
+    log = Log.of(6)
+    files = log.files()
+    extra = struct.pack(">QBI", seq, 2, 3) + b"???"
+    at = files["ciphertexts/000"].index(struct.pack(">QBI", 4, 1, 20)) if seq == 3 else len(files["ciphertexts/000"])
+    files["ciphertexts/000"] = files["ciphertexts/000"][:at] + extra + files["ciphertexts/000"][at:]
+    report = verify_files(files, [log.head()])
+    assert (report.exit_code, report.first_bad_seq) == (10, expected), report.messages
+
+
 def test_interruptions_are_told():
     log = Log.of(8)
     log.records[5] = make_record(5, body=canonical(v=1, event="start", software="", warnings=""))
     report = verify_files(log.files(), [log.head()])
-    assert report.exit_code == 0 and "recording was cut off 1 times" in report.messages[0]
+    assert report.exit_code == 0 and report.messages[0].endswith("(a start without a stop): 1")
 
 
 # --- signatures -------------------------------------------------------------------------------------------------------
