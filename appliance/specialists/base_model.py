@@ -148,7 +148,7 @@ def _read_manifest(path: Path) -> Manifest:
         raise BaseModelUnavailable(
             f"there is no base model in {path.parent}", hint="run `appliance init` to fetch it"
         ) from None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BaseModelUnavailable(f"{path} cannot be read: {error}", hint=_again(path.parent)) from None
 
 

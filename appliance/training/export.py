@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import torch
 
-from appliance.errors import ApplianceError
+from appliance.errors import ApplianceError, ConfigInvalid
 from appliance.specialists.base_model import MINILM
 from appliance.specialists.file_format import AdapterWeights, write_specialist
 from appliance.specialists.manifest import Base, Calibration, Evaluation, Manifest
@@ -34,13 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--base", type=Path, required=True, help="folder with model.safetensors and vocab.txt")
     parser.add_argument("--out", type=Path, required=True, help="working folder of the training run")
-    parser.add_argument("--evaluation", type=Path, help="JSON list of measurements for the manifest")
+    parser.add_argument("--evaluation", type=Path, help="what the evaluation wrote with --json, for the manifest")
     options = parser.parse_args(arguments)
     try:
         read = read_recipe(options.recipe)
         check_base(options.base)
         tagger = load_trained(read, options.base, options.out)
-        evaluation = read_evaluation(options.evaluation) if options.evaluation else ()
+        evaluation = read_evidence(options.evaluation) if options.evaluation else ()
         target = options.out / f"{read.recipe.id}.gguf"
         write_specialist(target, manifest_of(read, evaluation), tagger.numpy_head(), adapter_of(tagger, read))
     except ApplianceError as error:
@@ -57,9 +57,17 @@ def load_trained(read: ReadRecipe, base: Path, out: Path) -> Tagger:
     return tagger.eval()
 
 
-def read_evaluation(path: Path) -> tuple[Evaluation, ...]:
-    """Measurements as the evaluation commands write them."""
-    return msgspec.json.decode(path.read_bytes(), type=tuple[Evaluation, ...])
+def read_evidence(path: Path) -> tuple[Evaluation, ...]:
+    """What `appliance.training.evaluation --json` wrote, as the manifest states it: notes, queries, names."""
+    try:
+        figures = msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, object]])
+        return (
+            _evaluation("Notes", figures["notes"], "count"),
+            _evaluation("Queries without identifiers", figures["queries"], "clean"),
+            _evaluation("Queries with identifiers", figures["queries"], "identifying"),
+        )
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
+        raise ConfigInvalid(f"{path} does not hold the figures of an evaluation: {error}") from None
 
 
 def adapter_of(tagger: Tagger, read: ReadRecipe) -> AdapterWeights:
@@ -93,6 +101,28 @@ def manifest_of(read: ReadRecipe, evaluation: tuple[Evaluation, ...]) -> Manifes
         intended_use=card.intended_use,
         limits=card.limits,
         created=datetime.now(UTC).date().isoformat(),
+    )
+
+
+def _evaluation(name: str, figures: dict[str, object], counted: str) -> Evaluation:
+    """Shares and the bounds of their intervals; counts go into `items`."""
+    metrics: dict[str, float] = {}
+    for key, value in figures.items():
+        if isinstance(value, float):
+            metrics[key] = round(value, 4)
+        elif isinstance(value, list):
+            metrics[f"{key}_low"], metrics[f"{key}_high"] = (round(float(bound), 4) for bound in value)
+    if counted == "clean":
+        metrics = {key: value for key, value in metrics.items() if key.startswith("over_redaction")}
+    elif counted == "identifying":
+        metrics = {key: value for key, value in metrics.items() if not key.startswith("over_redaction")}
+    return Evaluation(
+        name=name,
+        dataset="held-back synthetic text of other templates, names and places than training (seed 1)",
+        items=int(str(figures[counted])),
+        metrics=metrics,
+        command="python -m appliance.training.evaluation --data DATA --home HOME",
+        note="Measured through the serving path: model, patterns, policy and propagation.",
     )
 
 

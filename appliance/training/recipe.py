@@ -109,6 +109,6 @@ def read_recipe(path: Path) -> ReadRecipe:
         recipe = msgspec.toml.decode(content, type=Recipe)
     except OSError as error:
         raise ConfigInvalid(f"cannot read the recipe {path}: {error.strerror}") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigInvalid(f"the recipe {path} is not valid: {error}") from None
     return ReadRecipe(recipe, hashlib.sha256(content).hexdigest())

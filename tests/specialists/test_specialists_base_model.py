@@ -127,7 +127,7 @@ def test_a_file_changed_after_registration_is_refused(home: Home, bundle: Path, 
         open_base_model(home, pinned)
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b"[" * 5000])
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b'{"name": "\xff"}', b"[" * 5000])
 def test_a_manifest_that_is_none_is_refused(home: Home, pinned: Pinned, content: bytes) -> None:
     (home.models / "tiny").mkdir()
     (home.models / "tiny" / "manifest.json").write_bytes(content)

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from appliance.engine.heads import apply_head
 from appliance.engine.llamacpp import LlamaEncoder
+from appliance.errors import ConfigInvalid
 from appliance.specialists.base_conversion import BertShape, StorageType, convert, tensor_names
 from appliance.specialists.file_format import read_specialist, write_specialist
 from appliance.specialists.tokenization import WordPiece
@@ -166,6 +167,32 @@ def test_the_learning_rate_warms_up_and_anneals_in_every_cycle(recipe: ReadRecip
     assert rates[55] == pytest.approx(0.5, abs=0.01)
     assert rates[5:50] == sorted(rates[5:50], reverse=True)
     assert rates[49] < 0.01
+
+
+def test_the_figures_of_an_evaluation_become_evidence_in_the_manifest(tmp_path: Path, recipe: ReadRecipe) -> None:
+    from appliance.training.export import manifest_of, read_evidence
+
+    queries = {
+        "identifying": 4,
+        "recall": 0.97,
+        "clean": 6,
+        "over_redaction": 0.04,
+        "over_redaction_interval": [0, 0.1],
+    }
+    path = tmp_path / "figures.json"
+    path.write_bytes(msgspec.json.encode({"notes": {"count": 3, "recall": 0.99}, "queries": queries, "names": {}}))
+    notes, clean, asking = manifest_of(recipe, read_evidence(path)).evaluation
+    assert (notes.items, notes.metrics) == (3, {"recall": 0.99})
+    assert clean.items == 6
+    assert clean.metrics == {
+        "over_redaction": 0.04,
+        "over_redaction_interval_low": 0,
+        "over_redaction_interval_high": 0.1,
+    }
+    assert (asking.items, asking.metrics) == (4, {"recall": 0.97})
+    path.write_text("{}")
+    with pytest.raises(ConfigInvalid, match=r"figures\.json"):
+        read_evidence(path)
 
 
 def test_only_adapters_and_head_are_trained(base: Path) -> None:
