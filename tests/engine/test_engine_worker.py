@@ -129,7 +129,8 @@ def test_a_cancelled_request_leaves_the_backlog_within_one_step(bench):
     assert len(bench.worker.backlog) == 29  # the lane has one of them
     assert bench.step(protocol.Cancel(1), protocol.Ping(5))[0].nonce == 5
     assert len(bench.worker.backlog) == 0 and not bench.worker.running
-    assert bench.answer() == []
+    # Whether the lane has ended by now is chance: a ping makes sure that there is something to wake up for.
+    assert [type(message) for message in bench.step(protocol.Ping(6))] == [protocol.Pong]
 
 
 def test_cancelling_what_is_unknown_changes_nothing(bench):
