@@ -444,6 +444,29 @@ def test_t9_a_checkpoint_that_the_log_kept_shows_a_cut(written, verify):
     assert verify(written(log), trusted=[log.head(5)])["exit_code"] == 11
 
 
+def test_t9_a_head_whose_note_signs_more_than_is_there_is_truncated(tmp_path, verify):
+    log = Log.of(12)
+    log.note = log.head()
+    del log.records[10:]
+    path = log.write_database(tmp_path / "log.db", signed_size=12)
+    assert verify(path, trusted=[log.head(5)])["exit_code"] == 11
+
+
+def test_checkpoints_that_the_log_kept_must_fit_its_records_and_each_other(written, verify):
+    log, other = Log.of(12), Log.of(12)
+    other.records[2].fields["env_nonce"] = bytes(24)
+    log.kept = [other.head(4), log.head(8)]
+    answer = verify(written(log), trusted=[log.head()])
+    assert answer["exit_code"] == 13
+    assert answer["messages"] == ["the log's own kept checkpoint of 4 records does not match them"]
+
+
+def test_kept_checkpoints_out_of_order_are_found(tmp_path, verify):
+    log = Log.of(12)
+    log.kept = [log.head(8), log.head(4)]
+    assert verify(log.write(tmp_path / "log"), trusted=[log.head()])["exit_code"] == 10
+
+
 def test_t10_an_older_copy_is_found_by_a_later_receipt(written, verify, tmp_path):
     log = Log.of(20)
     receipts = tmp_path / "receipts"
@@ -460,6 +483,12 @@ def test_t12_two_heads_of_one_size_prove_a_fork_and_are_kept_as_evidence(written
     answer = verify(written(log), trusted=[log.head(), other.head()])
     assert answer["exit_code"] == 12
     assert set(answer["evidence"]) == {log.head(), other.head()}
+
+
+def test_t12_two_heads_prove_a_fork_even_beyond_the_end_of_the_copy(written, verify):
+    log, other = Log.of(10), Log.of(10)
+    other.records[5].fields["env_nonce"] = bytes(24)
+    assert verify(written(Log.of(5)), trusted=[log.head(), other.head()])["exit_code"] == 12
 
 
 def test_a_rewritten_record_contradicts_its_receipt_and_is_named(written, verify, tmp_path):
