@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
 
+from appliance.accounts.directory import Directory
 from appliance.api.schemas import (
     CheckpointBody,
     ReceiptDetail,
@@ -38,14 +39,15 @@ async def list_records(
 ) -> RecordPage:
     """Records, newest first: an auditor sees everybody's, a user those of their own. Reading is itself recorded."""
     query = audit.RecordQuery(after=after, limit=limit, event=event, actor=actor)
-    page = await audit.list_records(*_rooms(request), caller, query)
+    appliance = appliance_of(request)
+    page = await audit.list_records(appliance.config, appliance.accounts, appliance.audit, caller, query)
     return RecordPage(data=[record_body(view) for view in page.records], next=page.next)
 
 
 @routes.get("/records/{record_id}")
 async def show_record(request: Request, record_id: str, caller: Caller) -> RecordDetail:
     """One record; its content too for an auditor. Reading is itself recorded."""
-    view, content = await audit.show_record(appliance_of(request).audit, caller, record_id)
+    view, content = await audit.show_record(*_readers(request), caller, record_id)
     text = content.decode("utf-8", "replace") if content is not None else None
     return RecordDetail(**record_body(view).model_dump(), content=text)
 
@@ -53,7 +55,7 @@ async def show_record(request: Request, record_id: str, caller: Caller) -> Recor
 @routes.get("/receipts/{record_id}")
 async def show_receipt(request: Request, record_id: str, caller: Caller) -> ReceiptDetail:
     """The receipt of a record, with the proof file that verifies it offline."""
-    receipt, proof_file = await audit.show_receipt(appliance_of(request).audit, caller, record_id)
+    receipt, proof_file = await audit.show_receipt(*_readers(request), caller, record_id)
     return ReceiptDetail(**receipt_body(receipt).model_dump(), proof_file=proof_file)
 
 
@@ -85,6 +87,11 @@ async def export(request: Request, caller: Caller) -> StreamingResponse:
     bundle = await audit.export(*_rooms(request), caller)
     headers = {"Content-Disposition": 'attachment; filename="audit-export.zip"'}
     return StreamingResponse(bundle.chunks(_EXPORT_CHUNK_BYTES), media_type="application/zip", headers=headers)
+
+
+def _readers(request: Request) -> tuple[Directory, AuditLog]:
+    appliance = appliance_of(request)
+    return appliance.accounts, appliance.audit
 
 
 def _rooms(request: Request) -> tuple[Config, AuditLog]:

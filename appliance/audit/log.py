@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from appliance import __version__
@@ -126,13 +127,13 @@ class AuditLog:
         self,
         after_seq: int | None = None,
         limit: int = 50,
-        actor: str | None = None,
+        actors: Collection[str] | None = None,
         event: str | None = None,
         *,
         kind: ViewKind | None = None,
     ) -> list[RecordView]:
         """A page of records, newest first; `after_seq` is the last number of the page before."""
-        return self._reader.records(after_seq, limit, actor, event, kind=kind)
+        return self._reader.records(after_seq, limit, actors, event, kind=kind)
 
     def record(self, record_id: bytes) -> RecordView:
         """One record. Raises `RecordNotFound`."""

@@ -10,7 +10,7 @@ write-ahead log from being recycled. That a record was read is for the caller to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -86,7 +86,7 @@ class LogReader:
         self,
         after_seq: int | None = None,
         limit: int = 50,
-        actor: str | None = None,
+        actors: Collection[str] | None = None,
         event: str | None = None,
         *,
         kind: ViewKind | None = None,
@@ -102,8 +102,8 @@ class LogReader:
                 rows = store.read_records(connection, newest, PAGE_ROWS, newest_first=True)
             for row in rows:
                 view = self._view(row)
-                wanted = (kind or view.kind, actor or view.actor, event or view.event)
-                if wanted == (view.kind, view.actor, view.event):
+                by_one_of_them = actors is None or view.actor in actors
+                if by_one_of_them and (kind or view.kind, event or view.event) == (view.kind, view.event):
                     found.append(view)
                 if len(found) == limit:
                     return found

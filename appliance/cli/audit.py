@@ -23,7 +23,7 @@ from appliance.cli.terminal import (
 )
 from appliance.errors import InvalidRequest
 from appliance.service import audit
-from appliance.service.appliance import open_log
+from appliance.service.appliance import open_accounts, open_log
 
 commands = typer.Typer(no_args_is_help=True, help="Look into the audit log, prove it, verify it, export it.")
 
@@ -47,8 +47,8 @@ def list_records(
     query = audit.RecordQuery(after, limit, event, actor)
 
     async def read() -> audit.RecordPage:
-        async with open_log(config) as log:
-            return await audit.list_records(config, log, operator(), query)
+        async with open_accounts(config) as (directory, log):
+            return await audit.list_records(config, directory, log, operator(), query)
 
     page = run(read)
     if as_json:
@@ -78,12 +78,12 @@ def show_record(
     config = configured(home)
 
     async def read_receipt() -> tuple[Any, str]:
-        async with open_log(config) as log:
-            return await audit.show_receipt(log, operator(), record)
+        async with open_accounts(config) as (directory, log):
+            return await audit.show_receipt(directory, log, operator(), record)
 
     async def read_record() -> tuple[Any, bytes | None]:
-        async with open_log(config) as log:
-            return await audit.show_record(log, operator(), record)
+        async with open_accounts(config) as (directory, log):
+            return await audit.show_record(directory, log, operator(), record)
 
     if receipt:
         proven, proof_file = run(read_receipt)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.accounts.actions import Action, actions_of, authorize
+from appliance.accounts.directory import Directory
 from appliance.audit.log import AuditLog, RecordView
 from appliance.config import Config, child_environment
 from appliance.errors import ApplianceError, AuditLogInvalid, PermissionDenied, RecordNotFound
@@ -78,32 +79,39 @@ class ExportBundle:
                 yield chunk
 
 
-async def list_records(config: Config, log: AuditLog, principal: Principal, query: RecordQuery) -> RecordPage:
-    """An auditor sees everybody's records, a user those they caused. Raises `PermissionDenied`."""
-    actor = query.actor
+async def list_records(
+    config: Config, directory: Directory, log: AuditLog, principal: Principal, query: RecordQuery
+) -> RecordPage:
+    """An auditor sees everybody's records, a user those of theirs and of their API keys. Raises `PermissionDenied`."""
+    actors = None if query.actor is None else frozenset({query.actor})
     if Action.AUDIT_READ_ALL not in actions_of(principal):
         authorize(principal, Action.AUDIT_READ_OWN)
-        if actor not in (None, principal.id):
+        own = await asyncio.to_thread(directory.actors_of, principal)
+        if actors is not None and not actors <= own:
             raise PermissionDenied("you may read your own records only", hint="ask an auditor")
-        actor = principal.id
+        actors = actors or own
     limit = min(query.limit, config.limits.page_size_max)
     await _record_reading(log, principal, "audit.list", {"limit": limit, "after": query.after or 0})
-    records = await asyncio.to_thread(log.records, query.after, limit, actor, query.event)
+    records = await asyncio.to_thread(log.records, query.after, limit, actors, query.event)
     return RecordPage(tuple(records), records[-1].seq if len(records) == limit else None)
 
 
-async def show_record(log: AuditLog, principal: Principal, record_id: str) -> tuple[RecordView, bytes | None]:
+async def show_record(
+    directory: Directory, log: AuditLog, principal: Principal, record_id: str
+) -> tuple[RecordView, bytes | None]:
     """One record, and its content for those who may read contents. Raises `RecordNotFound`, `PermissionDenied`."""
-    view = await _own_or_any(log, principal, record_id)
+    view = await _own_or_any(directory, log, principal, record_id)
     with_content = view.has_content and Action.AUDIT_READ_CONTENT in actions_of(principal)
     await _record_reading(log, principal, "audit.show", {"record": view.record_id, "content": with_content})
     content = await asyncio.to_thread(log.content, bytes.fromhex(view.record_id)) if with_content else None
     return view, content
 
 
-async def show_receipt(log: AuditLog, principal: Principal, record_id: str) -> tuple[Receipt, str]:
+async def show_receipt(
+    directory: Directory, log: AuditLog, principal: Principal, record_id: str
+) -> tuple[Receipt, str]:
     """A record's receipt and its proof file. It proves that something was recorded and shows nothing of it."""
-    view = await _own_or_any(log, principal, record_id)
+    view = await _own_or_any(directory, log, principal, record_id)
     identifier = bytes.fromhex(view.record_id)
     return await asyncio.to_thread(log.receipt, identifier), await asyncio.to_thread(log.proof_text, identifier)
 
@@ -145,7 +153,7 @@ async def export(config: Config, log: AuditLog, principal: Principal) -> ExportB
     return ExportBundle(folder, path)
 
 
-async def _own_or_any(log: AuditLog, principal: Principal, record_id: str) -> RecordView:
+async def _own_or_any(directory: Directory, log: AuditLog, principal: Principal, record_id: str) -> RecordView:
     """The record, if it is there and `principal` may know of it; another's record does not exist for a user."""
     allowed = actions_of(principal)
     if Action.AUDIT_READ_ALL not in allowed:
@@ -158,7 +166,9 @@ async def _own_or_any(log: AuditLog, principal: Principal, record_id: str) -> Re
     if len(identifier) != _RECORD_ID_BYTES:
         raise not_found
     view = await asyncio.to_thread(log.record, identifier)
-    if Action.AUDIT_READ_ALL not in allowed and view.actor != principal.id:
+    if Action.AUDIT_READ_ALL not in allowed and view.actor not in await asyncio.to_thread(
+        directory.actors_of, principal
+    ):
         raise not_found
     return view
 

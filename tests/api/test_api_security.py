@@ -140,3 +140,13 @@ def test_metrics_need_the_scope_and_carry_no_content(ana, admin):
     text = admin.get("/metrics").text
     assert 'cloister_http_requests_total{method="POST",route="/v1/deidentify",status="200"}' in text
     assert "unmistakable" not in text
+
+
+def test_records_of_own_api_keys_are_own_records(ana, stranger):
+    made = ana.post("/v1/api-keys", json={"name": "lab", "scopes": ["specialist.run"], "days": 1}).json()
+    key = {"Authorization": f"Bearer {made['secret']}"}
+    receipt = stranger.post("/v1/deidentify", json={"text": "a b"}, headers=key).json()["receipt"]
+    shown = ana.get(f"/v1/audit/records/{receipt['record_id']}")
+    assert shown.json()["actor"] == f"api-key:{made['id']}"
+    newest = ana.get("/v1/audit/records", params={"event": "specialist.deidentify", "limit": 1}).json()["data"][0]
+    assert newest["record_id"] == receipt["record_id"]

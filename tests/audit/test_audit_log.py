@@ -35,10 +35,10 @@ def test_filters_look_behind_the_page_they_fill(home):
             for i in range(6):
                 event = dataclasses.replace(an_event(i), actor=f"user:{i % 2}", event=("run", "deidentify")[i % 3 == 0])
                 await log.append(event)
-            assert [view.seq for view in log.records(actor="user:1")] == [7, 5, 3]
+            assert [view.seq for view in log.records(actors={"user:1"})] == [7, 5, 3]
             assert [view.seq for view in log.records(event="deidentify")] == [5, 2]
             assert [view.event for view in log.records(kind="public")] == ["start", "genesis"]
-            assert log.records(actor="user:1", event="start") == []
+            assert log.records(actors={"user:1"}, event="start") == []
 
     asyncio.run(run())
 
