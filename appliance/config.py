@@ -262,8 +262,10 @@ def _read_toml(path: Path) -> dict[str, object]:
     except OSError as error:
         raise ConfigInvalid(f"cannot read {path}: {error.strerror}", hint="check the file's owner and mode") from None
     if len(text) > CONFIG_BYTES_MAX:
-        raise ConfigInvalid(f"{path} is larger than {CONFIG_BYTES_MAX} bytes")
+        raise ConfigInvalid(
+            f"{path} is larger than {CONFIG_BYTES_MAX} bytes", hint="it holds settings only: look what is in it"
+        )
     try:
         return tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigInvalid(f"{path} is not valid TOML: {error}") from None
+        raise ConfigInvalid(f"{path} is not valid TOML: {error}", hint="correct that line; texts need quotes") from None
