@@ -204,8 +204,13 @@ def check_record(record: SealedRecord) -> None:
         raise RecordMalformed("an id or a nonce has the wrong length")
     if not 0 <= record.record_class <= 255 or not 0 <= record.month <= 0xFFFF:
         raise RecordMalformed("class or month is out of range")
-    if not record.env_ct or (record.con_ct is None) != (record.con_scope == NO_KEY):
-        raise RecordMalformed("a sealed part is missing")
+    if not record.env_ct or record.env_key == NO_KEY:
+        raise RecordMalformed("the envelope is missing")
+    has_content = record.con_ct is not None
+    if has_content != (record.con_scope != NO_KEY) or has_content != (record.con_nonce != NO_NONCE):
+        raise RecordMalformed("content, its key and its nonce come together or not at all")
+    if record.con_ct == b"":
+        raise RecordMalformed("the content is empty")
 
 
 def _read_or_create_head(engine: Engine, start: Start) -> Head:

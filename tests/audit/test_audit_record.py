@@ -7,6 +7,7 @@ import dataclasses
 import json
 import secrets
 
+import msgspec
 import pytest
 from audit_home import an_event
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from appliance.audit.clock import ClockReading
 from appliance.audit.header import RecordHeader
 from appliance.audit.keystore import ScopeKey
+from appliance.audit.protocol import SealedRecord
 from appliance.audit.record import (
     ENVELOPE_BYTES_MAX,
     Moment,
@@ -27,7 +29,7 @@ from appliance.audit.record import (
     place_of,
     seal,
 )
-from appliance.audit.writer import _sealed_header, check_record
+from appliance.audit.writer import RecordMalformed, _sealed_header, check_record
 from appliance.errors import DecryptionFailed, InputNotText, InputTooLong
 
 MOMENT = Moment(ClockReading(1_767_225_600_000, 512), "boot")
@@ -120,3 +122,24 @@ def test_the_month_counts_from_1970_and_the_class_from_the_exchange():
     assert (month_of(0), month_of(31 * 86_400_000), month_of(-5)) == (0, 1, 0)
     assert place_of(an_event(), MOMENT) == (RecordClass.EXCHANGE, 56 * 12)
     assert place_of(dataclasses.replace(an_event(), exchange_id=""), MOMENT)[0] == RecordClass.ADMINISTRATION
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"env_ct": b""},
+        {"env_key": bytes(16)},
+        {"con_ct": b""},
+        {"con_ct": None},
+        {"con_scope": bytes(16)},
+        {"con_nonce": bytes(24)},
+        {"record_id": b"short"},
+        {"month": 70_000},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_record_that_no_header_can_describe_is_refused_before_the_writer_sees_it(wrong):
+    whole = SealedRecord(b"r" * 16, 1, 2, b"e" * 16, b"c" * 16, b"n" * 24, b"m" * 24, b"sealed", b"sealed")
+    check_record(whole)
+    with pytest.raises(RecordMalformed):
+        check_record(msgspec.structs.replace(whole, **wrong))
