@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
+import json
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 
-import msgspec
 import typer
 from rich.progress import TaskID
 
@@ -92,6 +93,7 @@ def _summarise(released: Released[Answer], text: str) -> None:
 def _read_text(file: str, chars_max: int) -> str:
     """The text of a file or of standard input. Raises `InvalidRequest` for what cannot be read as UTF-8."""
     bytes_max = 4 * chars_max  # the longest UTF-8 character
+    name = "standard input" if file == "-" else file
     try:
         if file == "-":
             raw = sys.stdin.buffer.read(bytes_max + 1)
@@ -100,13 +102,13 @@ def _read_text(file: str, chars_max: int) -> str:
                 raw = stream.read(bytes_max + 1)
     except OSError as error:
         raise InvalidRequest(
-            f"cannot read {file}: {error.strerror}", hint="check the path and its permissions"
+            f"cannot read {name}: {error.strerror}", hint="check the path and its permissions"
         ) from None
     if len(raw) > bytes_max:
         raise InputTooLong(
-            f"{file} is larger than {bytes_max} bytes", hint="split it, or raise limits.text_chars_max in config.toml"
+            f"{name} is larger than {bytes_max} bytes", hint="split it, or raise limits.text_chars_max in config.toml"
         )
-    return _decode(raw, file)
+    return _decode(raw, name)
 
 
 def _decode(raw: bytes, name: str) -> str:
@@ -128,13 +130,16 @@ async def _run_lines(config: Config, specialist: str, source: Path, target: Path
             async with open_appliance(config, via="cli", specialists=(specialist,)) as appliance:
                 async for row in _answers(appliance, specialist, lines):
                     failed += "error" in row
-                    output.write(msgspec.json.encode(row) + b"\n")
+                    output.write(json.dumps(row, allow_nan=False).encode() + b"\n")
                     bar.advance(TaskID(task))
         draft.replace(target)
     except OSError as error:
         raise InvalidRequest(
             f"cannot work on {error.filename or target}: {error.strerror}", hint="check the paths and the free space"
         ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink()  # still there only if the run did not come to its end
     if failed:
         say(f"{failed} lines failed; each says why in {target}")
     return failed
@@ -190,13 +195,18 @@ def _parse_line(raw: bytes | None, bytes_max: int) -> dict[str, Any]:
     if raw is None:
         raise InputTooLong(f"the line is longer than {bytes_max} bytes")
     try:
-        line = msgspec.json.decode(raw)
+        # The standard library takes halves of surrogate pairs, so such a line keeps its id and its text is refused.
+        line = json.loads(raw.removeprefix(codecs.BOM_UTF8).decode())
     except UnicodeDecodeError:
         raise InputNotText("the line is not valid UTF-8") from None
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         raise InvalidRequest("the line is not JSON") from None
     if not isinstance(line, dict) or "id" not in line:
         raise InvalidRequest('the line is not an object with an "id"')
+    try:
+        json.dumps(line["id"], allow_nan=False)
+    except (ValueError, RecursionError):
+        raise InvalidRequest('the "id" of the line is not a value of JSON') from None
     return line
 
 
