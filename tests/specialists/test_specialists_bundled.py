@@ -1,5 +1,5 @@
-"""Guaranteed here: what the release carries is what its list of hashes names, is valid in format 1, was trained with this
-release's word shapes and for the pinned base, and states its sources and its evidence."""
+"""Guaranteed here: what the release carries is what its list of hashes names, is valid in format 1, was trained with
+this release's word shapes and for the pinned base, and states its sources and its evidence."""
 
 import hashlib
 from pathlib import Path
