@@ -5,7 +5,8 @@
     python -m appliance.training.evaluation --data DATA --patterns-only              # the floor: no model at all
 
 `--json OUT` writes the figures, `--errors OUT` what leaked and what was redacted in vain (the texts are made up, so
-they may be read). Measures are pure functions of a `Judged` text; the texts are `appliance.training.held_back`.
+they may be read: those of `--collection development`, to correct rules; the final collection is for reporting only).
+Measures are pure functions of a `Judged` text; the texts are `appliance.training.held_back`.
 
 A character is a letter or a digit: white space and punctuation identify nobody. Optional stretches count nowhere.
 """
@@ -37,6 +38,7 @@ from appliance.specialists.registry import Registry
 from appliance.specialists.tasks import tag
 from appliance.specialists.tokenization import WordPiece
 from appliance.storage.database import open_database
+from appliance.training.held_back.collection import COLLECTIONS
 from appliance.training.held_back.generator import generate, names_by_origin
 from appliance.training.held_back.labelled import LabelledText
 from appliance.types import Adapter, Span
@@ -337,7 +339,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with ExitStack() as opened:
             subject = _subject(options, opened)
-            texts = (*generate(options.seed, options.data), *names_by_origin(options.seed, options.data))
+            texts = _texts(options)
             engine = EngineConfig(threads=options.threads)
             judged = by_patterns(texts) if subject is None else asyncio.run(by_specialist(texts, subject, engine))
     except ApplianceError as error:
@@ -373,6 +375,11 @@ def error_report(texts: Sequence[Judged]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _texts(options: argparse.Namespace) -> tuple[LabelledText, ...]:
+    chosen = options.seed, options.data, options.collection
+    return *generate(*chosen), *names_by_origin(*chosen)
+
+
 def _subject(options: argparse.Namespace, opened: ExitStack) -> Subject | None:
     if options.patterns_only:
         return None
@@ -391,6 +398,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--base", type=Path, default=Path("models/minilm"), help="folder of the converted base")
     parser.add_argument("--specialist", default="phi-deid")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--collection", choices=tuple(COLLECTIONS), default="final", help="final to report, development to find faults"
+    )
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--errors", type=Path)

@@ -15,12 +15,13 @@ from appliance.errors import UnknownOption
 from appliance.specialists.deid import checksums
 from appliance.training.held_back import layout
 from appliance.training.held_back.carriers import is_clean, read_carriers
+from appliance.training.held_back.collection import DEVELOPMENT
 from appliance.training.held_back.generator import generate_from, names_from
 from appliance.training.held_back.labelled import OPTIONAL, Piece, join
 from appliance.training.held_back.names import LISTED, ORIGINS, NamePool, Pools, held_back, without_accents
 from appliance.training.held_back.numbers import read_numbers
 from appliance.training.held_back.scene import Cast, Scene
-from appliance.training.held_back.templates import QUERIES, SKELETONS, read_queries, read_skeletons, render
+from appliance.training.held_back.templates import read_queries, read_skeletons, render
 from appliance.training.partition import partition
 
 LABELS = set(
@@ -66,10 +67,10 @@ def test_same_seed_same_texts_and_another_seed_others(cast, texts):
 def test_every_label_and_kind_of_document_occurs(texts):
     assert {span.label for text in texts for span in text.spans} == LABELS
     kinds = Counter(text.kind for text in texts)
-    assert {f"note/{skeleton.kind}" for skeleton in read_skeletons(SKELETONS)} < set(kinds)
+    assert {f"note/{skeleton.kind}" for skeleton in read_skeletons(DEVELOPMENT.skeletons)} < set(kinds)
     assert kinds["query/clean"] >= 150
     assert kinds["query/identifying"] >= 80
-    assert len(read_skeletons(SKELETONS)) >= 45
+    assert len(read_skeletons(DEVELOPMENT.skeletons)) >= 45
 
 
 def test_clean_queries_carry_no_mark_and_the_others_do(texts):
@@ -140,7 +141,7 @@ def test_names_of_every_origin_come_in_the_same_passages(cast):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(), st.sampled_from([skeleton.body for skeleton in read_skeletons(SKELETONS)]))
+@given(st.integers(), st.sampled_from([skeleton.body for skeleton in read_skeletons(DEVELOPMENT.skeletons)]))
 def test_no_way_of_typing_moves_a_mark_off_its_words(seed, body):
     chance = random.Random(seed)
     pieces = render(body, Scene(Cast.of(POOLS), chance), chance)
@@ -204,5 +205,5 @@ def test_file_without_a_kind_line_is_refused(tmp_path):
 
 
 def test_no_query_is_listed_twice():
-    for lines in read_queries(QUERIES).values():
+    for lines in read_queries(DEVELOPMENT.queries).values():
         assert len(set(lines)) == len(lines)

@@ -13,13 +13,20 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
 
 from appliance.errors import UnknownOption
 from appliance.training.held_back.labelled import OPTIONAL, Piece
 from appliance.training.held_back.names import Pools, without_accents
 from appliance.training.held_back.numbers import DATE_STYLES, Draw, date_format, read_numbers, shaped, write_date
 from appliance.training.held_back.people import FORMS, Person, meet, relative_of
-from appliance.training.held_back.places import STATE_NAMES, STATES, Places
+from appliance.training.held_back.places import (
+    ORGANIZATIONS,
+    STATE_NAMES,
+    STATES,
+    Places,
+    read_organizations,
+)
 
 _PEOPLE = ("pt", "dr", "rn", "rel", "staff", "kid")
 _SLOT = re.compile(r"(?P<kind>[a-z]+)(?P<number>\d?)(?:\.(?P<form>[A-Za-z0-9]+))?")
@@ -39,9 +46,9 @@ class Cast:
     numbers: dict[str, tuple[str, Draw]]
 
     @classmethod
-    def of(cls, pools: Pools) -> Cast:
-        """With the shapes and patterns that lie beside this module."""
-        return cls(pools, Places(pools), read_numbers())
+    def of(cls, pools: Pools, organizations: Path = ORGANIZATIONS) -> Cast:
+        """With the shapes that lie beside this module, and the patterns of organisations of a collection."""
+        return cls(pools, Places(pools, read_organizations(organizations)), read_numbers())
 
 
 class Scene:

@@ -1,6 +1,6 @@
 """Skeletons of notes: text with slots, read from a file, rendered to pieces. Pure but for reading the file.
 
-    for skeleton in read_skeletons(SKELETONS):
+    for skeleton in read_skeletons(DEVELOPMENT.skeletons):
         pieces = render(skeleton.body, scene, chance)
 
 In a body `{slot}` stands for a value of the scene (`scene.py`), `[one|two|three]` for a choice, which may hold slots.
@@ -18,8 +18,6 @@ from appliance.errors import UnknownOption
 from appliance.training.held_back.labelled import Piece
 from appliance.training.held_back.scene import Scene
 
-SKELETONS = Path(__file__).with_name("skeletons.txt")
-QUERIES = Path(__file__).with_name("queries.txt")
 _CHOICE = re.compile(r"\[([^\[\]\n]*\|[^\[\]\n]*)\]")
 _SLOT = re.compile(r"\{([^{}\s]+)\}")
 
