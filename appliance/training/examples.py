@@ -145,16 +145,17 @@ def pad(examples: Sequence[Example]) -> Batch:
 
 
 class PieceReplacement:
-    """Names no list has: in a share of the name spans, every letter piece becomes a random piece of its kind.
+    """Words no list has: in a share of the name spans, every letter piece becomes a random piece of its kind.
 
     The encoder then has to find the name by its surroundings and its shape, which is all there is for a name it has
-    never seen. Owns the random state it was given.
+    never seen. The same happens to a share of the words outside, or it would learn that an odd word is a name.
+    Owns the random state it was given.
     """
 
     def __init__(
         self, augmentation: Augmentation, labels: Sequence[str], vocabulary: Mapping[str, int], rng: np.random.Generator
     ) -> None:
-        self._share = augmentation.replaced_names
+        self._share, self._share_outside = augmentation.replaced_names, augmentation.replaced_others
         self._begins = {2 * labels.index(label) + 1 for label in augmentation.replaced_labels}
         self._rng = rng
         size = max(vocabulary.values()) + 1
@@ -174,8 +175,14 @@ class PieceReplacement:
             stop = first + 1
             while stop < len(classes) and classes[stop] == classes[first] + 1:
                 stop += 1
-            for position in range(first, stop):
-                kind = int(self._kind[ids[position]])
-                if kind:
-                    ids[position] = self._rng.choice(self._pieces[kind])
+            self._replace(ids, np.arange(first, stop))
+        outside = classes == 0
+        word = np.cumsum(self._kind[ids] != 2)  # a continuing piece belongs to the word before it
+        chosen = self._rng.random(int(word[-1]) + 1 if len(word) else 1) < self._share_outside
+        self._replace(ids, np.flatnonzero(outside & chosen[word]))
         return Tokens(ids, tokens.starts, tokens.ends)
+
+    def _replace(self, ids: np.ndarray, positions: np.ndarray) -> None:
+        for kind, pieces in self._pieces.items():
+            places = positions[self._kind[ids[positions]] == kind]
+            ids[places] = self._rng.choice(pieces, size=len(places))

@@ -65,6 +65,7 @@ class Augmentation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     replaced_names: Share = 0.0  # of spans with these labels, the share whose pieces become random ones
     replaced_labels: tuple[str, ...] = ()
+    replaced_others: Share = 0.0  # of words outside every span, the share whose pieces become random ones
 
 
 class Development(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -128,6 +128,19 @@ def test_replaced_names_keep_their_kind_of_piece_and_nothing_else_changes() -> N
     assert np.array_equal(nothing.apply(tokens, classes).ids, tokens.ids)
 
 
+def test_words_outside_are_replaced_whole_and_names_are_not() -> None:
+    text = "dr ab-cd seen 1/2 well"
+    tokens = WORDPIECE.encode(text)
+    classes = bio_classes(tokens, (span(text, "ab-cd", "NAME"), span(text, "1/2", "DATE")), LABELS)
+    everything = Augmentation(replaced_others=1.0)
+    replaced = PieceReplacement(everything, LABELS, WORDPIECE.tokenizer.get_vocab(), np.random.default_rng(0))
+    ids = replaced.apply(tokens, classes).ids
+    assert np.array_equal(ids[classes > 0], tokens.ids[classes > 0])
+    changed, before = ([VOCABULARY[number] for number in values[classes == 0]] for values in (ids, tokens.ids))
+    assert changed != before
+    assert [piece.startswith("##") for piece in changed] == [piece.startswith("##") for piece in before]
+
+
 def test_scores_count_visible_characters_whatever_the_label() -> None:
     text = "ab cd ef"
     true = (Span(0, 5, "NAME", 1.0),)
