@@ -32,6 +32,18 @@ IDENTIFIERS = [
     ("FAX", "Fax: (617) 555-0199", "(617) 555-0199"),
     ("FAX", "617-555-0199 (fax)", "617-555-0199"),
     ("FAX", "FAX 617.555.0100", "617.555.0100"),
+    ("FAX", "Tel 617-555-0123 F: 617-555-0199", "617-555-0199"),
+    ("FAX", "P 617-555-0123 F 617-555-0199", "617-555-0199"),
+    ("FAX", "Tel/Fax: 617-555-0199", "617-555-0199"),
+    ("FAX", "faxed her chart to the clinic at 617-555-0199", "617-555-0199"),
+    ("FAX", "Fax\n617-555-0199", "617-555-0199"),
+    ("FAX", "FAX COVER SHEET\nTo: Elm Clinic 617-555-0199", "617-555-0199"),
+    ("PHONE", "fax 617-555-0199, or call 617-555-0123", "617-555-0123"),
+    ("PHONE", "you can reach me on 508 555 0177", "508 555 0177"),
+    ("PHONE", "page Dr. Lima at 7731", "7731"),
+    ("PHONE", "pager for surgery p7731", "7731"),
+    ("PHONE", "call the desk, x612", "612"),
+    ("PHONE", "office 8812", "8812"),
     ("SSN", "078-05-1120", "078-05-1120"),
     ("SSN", "ssn: xxx-xx-1120", "xxx-xx-1120"),
     ("SSN", "SSN ending in 1120", "1120"),
@@ -77,6 +89,8 @@ IDENTIFIERS = [
     ("LOCATION", "12 elm street", "12 elm street"),
     ("LOCATION", "742 EVERGREEN TERRACE", "742 EVERGREEN TERRACE"),
     ("LOCATION", "88 5th Avenue", "88 5th Avenue"),
+    ("LOCATION", "lives at 12 Elm\nStreet, with", "12 Elm\nStreet"),
+    ("LOCATION", "88 St. Mary Road.", "88 St. Mary Road"),
     ("LOCATION", "P.O. Box 1234", "P.O. Box 1234"),
     ("LOCATION", "RR 2 Box 14", "RR 2 Box 14"),
     ("LOCATION", "02115-1234", "02115-1234"),
@@ -95,7 +109,8 @@ DATES = """DOB: 03/14/1931|born 14.03.1931|on 3-14-31|2019-03-04T10:22:00Z|seen 
 Mar. 14th|14 March 1931|the 4th of March|14-Mar-1931|14MAR1931|MARCH 3RD, 2019|march 3, 2019|in March|since last October
 03/2019|Mar 2019|Dec 24|on may 4|May 4|DOB 19310314|3 / 14 / 1931|june 4-7, 2019|on 12/3 and|DOS 1/2/20|Sept 5
 on 3/14, pain 7/10|pain 7/10 on 3/14
-5th of may|dob 03141931|2/28/24 10:30|d. 1/1/01|Jan '19""".replace("\n", "|").split("|")
+5th of may|dob 03141931|2/28/24 10:30|d. 1/1/01|Jan '19
+DOB 4.3.51|discharged home 4.12.23|04-MAY-17 seen|seen 4 September 23 here""".replace("\n", "|").split("|")
 
 AGES = [
     ("93-year-old man", "93"),
@@ -123,7 +138,9 @@ sn 95%|sp 1000|home O2 2 L|work 40 hours|number 12345|at 1200 hours|page 1234|te
 call 911|call light|no 12|insulin lispro 100 units/mL|S1 2ND|H1 5HT|7.5-325 mg|Hydrocodone 10-325|on 7/10 pain
 3/5 strength in|v 10.12.14|he may 2 times|may take|1/2 tablet|2-3 times|MAR 12 given?|1998|in 2019|Monday|10:30
 140/4.0|5-10 mg|rated 3/10|march 4 miles|on 5/5 motor|C3-4-5|50-year-old|89 y/o|temp 96 F|95% on RA|5.10.12
-ages 5-10|20/20 vision|1/2/3""".replace("\n", "|").split("|")
+ages 5-10|20/20 vision|1/2/3
+lens +19.5 D|+19.50 and +20.25 D|objective x400|in May-Thurner syndrome
+version 4.12.23|seen at 1400 hours""".replace("\n", "|").split("|")
 
 
 def found(text):
@@ -157,6 +174,37 @@ def test_hard_negative_is_left_alone_in_any_case(text):
 
 def test_longest_reading_wins_among_overlapping_patterns():
     assert found("14 March 1931") == [("DATE", "14 March 1931")]
+
+
+@pytest.mark.parametrize(
+    ("text", "date"),
+    [("HD#3  March 9", "March 9"), ("POD 3\nMarch 9", "March 9"), ("bed #3 March 9", "March 9")],
+)
+def test_number_that_stands_apart_from_a_month_is_no_day_of_it(text, date):
+    assert found(text) == [("DATE", date)]
+
+
+def test_international_number_ends_with_its_line():
+    assert found("Tel +49 30 1234567\n22 tablets") == [("PHONE", "+49 30 1234567")]
+
+
+@pytest.mark.parametrize("text", ["12 Elm Street\nCourt date set", "12 Elm Street. Court date set"])
+def test_street_ends_with_its_sentence_or_line(text):
+    assert found(text) == [("LOCATION", "12 Elm Street")]
+
+
+def test_hl7_segments_are_read_in_lower_case_behind_carriage_returns_and_on_one_line():
+    message = "msh|^~|lab\rpid|1||12345^^^hosp||doe^jane|||||||||||||88123|078051120 pv1|1|i|w2^1||||99^roe^j||med"
+    assert [pair for pair in found(message) if pair[0] != "ORGANIZATION"] == [
+        ("MRN", "12345"),
+        ("NAME", "doe"),
+        ("NAME", "jane"),
+        ("ACCOUNT", "88123"),
+        ("SSN", "078051120"),
+        ("LICENSE", "99"),
+        ("NAME", "roe"),
+        ("NAME", "j"),
+    ]
 
 
 def test_hl7_fields_are_labelled_by_position():
@@ -195,6 +243,42 @@ def test_overlapping_spans_of_one_label_become_one():
     text = "lives at 12 Elm Street, Apt 4B"
     merged = merge(text, [Span(12, 22, "LOCATION", 0.9)], structured_spans(text))
     assert [text[span.start : span.end] for span in merged] == ["12 Elm Street, Apt 4B"]
+
+
+def merged_whole(text, label):
+    """What becomes of a model span over the whole text."""
+    merged = merge(text, [Span(0, len(text), label, 0.9)], structured_spans(text))
+    return [(span.label, text[span.start : span.end]) for span in merged]
+
+
+@pytest.mark.parametrize(
+    ("label", "text", "identifier"),
+    [
+        ("EMAIL", "נא לכתוב אל ruth@example.com תודה", "ruth@example.com"),
+        ("EMAIL", "write to ruth@example.com today", "ruth@example.com"),
+        ("URL", "siehe www.example.com bitte", "www.example.com"),
+        ("IP", "host 192.168.1.17 down", "192.168.1.17"),
+        ("ACCOUNT", "the card 4111 1111 1111 1111 was used", "4111 1111 1111 1111"),
+    ],
+)
+def test_exactly_delimited_pattern_cuts_a_model_span_of_its_label_back(label, text, identifier):
+    assert merged_whole(text, label) == [(label, identifier)]
+
+
+def test_second_damaged_identifier_of_an_exact_kind_stays_beside_the_first():
+    text = "ruth@example.com and ruth@exam ple"
+    assert merged_whole(text, "EMAIL") == [("EMAIL", "ruth@example.com"), ("EMAIL", "and ruth@exam ple")]
+
+
+def test_letters_that_stick_to_an_exact_pattern_stay_with_it():
+    assert merged_whole("www.example.comé now", "URL") == [("URL", "www.example.comé")]
+
+
+def test_model_decides_between_phone_and_fax_where_no_word_does():
+    text = "Elm Clinic 617-555-0199 x"
+    assert [span.label for span in merge(text, [Span(11, 23, "FAX", 0.9)], structured_spans(text))] == ["FAX"]
+    text = "Elm Clinic tel 617-555-0199"
+    assert [span.label for span in merge(text, [Span(15, 27, "FAX", 0.9)], structured_spans(text))] == ["PHONE"]
 
 
 @st.composite

@@ -17,6 +17,7 @@ from appliance.specialists.deid.checksums import is_calendar_day
 from appliance.specialists.deid.rules import LIKELY, Rule, shaped
 
 # Longest first; "may" and "mar", "sep", "dec" are words or abbreviations of other things: see the checks.
+# A month in a hyphenated eponym ("May-Thurner") is a person's name.
 MONTH = (
     r"(?:january|february|march|april|june|july|august|september|october|november|december|may"
     r"|jan|feb|mar|apr|jun|jul|aug|sept|sep|oct|nov|dec)\b\.?"
@@ -33,6 +34,12 @@ _DATE_CONTEXT = re.compile(
     r"reported|performed|scheduled|follow[- ]?up|f/u|labs?|expires?|exp|refilled|last|next|week of|between|starting|"
     r"effective|arrived|called|sent|faxed|surgery|procedure|echo|mri|ct|xray|x-ray|ekg|ecg|cxr|note|updated?)"
     r"[\s:(=\-–]{1,3}(?:(?:is|was|of|on|from|date)[\s:]{1,2})?|^\s{0,8})$",
+    re.IGNORECASE,
+)
+# What makes a dotted date of any width one: "DOB 4.3.51", "Discharged home 4.12.23".
+_STRONG_CONTEXT = re.compile(
+    r"\b(?:dob|d\.o\.b|birth|born|dated?|admi(?:tted|ssion)|discharged?|seen|signed|dictated|reported|collected|died)\b"
+    r"[^\n\d]{0,16}$",
     re.IGNORECASE,
 )
 _SCORE_CONTEXT = re.compile(
@@ -67,6 +74,8 @@ def _triple(match: re.Match[str]) -> bool:
     if _VERSION_BEFORE.search(before):
         return False
     if match["sep"] == ".":
+        if _STRONG_CONTEXT.search(before):
+            return True
         return len(match["a"]) == len(match["b"]) == 2 and _DATE_CONTEXT.search(before.rstrip(" ") + " ") is not None
     return len(match["a"]) == 2 or len(match["b"]) == 2
 
@@ -93,11 +102,21 @@ def _month_is_meant(match: re.Match[str]) -> bool:
     word = re.search(MONTH, match["id"], re.IGNORECASE)
     if word is None or word[0].rstrip(".").casefold() not in ("may", "march", "mar", "dec", "sep"):
         return True
-    if re.search(rf"{YEAR4}|'\d\d|\d(?:st|nd|rd|th)\b", match["id"], re.IGNORECASE):
+    if re.search(rf"{YEAR4}|'\d\d|\d(?:st|nd|rd|th)\b|^\d{{1,2}}([-/])[a-z]+\1\d\d$", match["id"], re.IGNORECASE):
         return True
     before, _ = _around(match, 24, 0)
     capitalised = word[0][0].isupper() and not word[0].isupper()
     return capitalised or (bool(before.strip()) and _DATE_CONTEXT.search(before) is not None)
+
+
+def _day_before_month(match: re.Match[str]) -> bool:
+    """ "HD 4  September 23": what stands apart from the month, while a day follows it, is no day of it."""
+    day = re.match(r"\d{1,2}(?:st|nd|rd|th)?(\s*)", match["id"], re.IGNORECASE)
+    gap = day[1] if day else ""
+    followed = re.search(r" \d\d$", match["id"]) or re.match(
+        r"\s{1,2}\d{1,2}(?![\d:])", match.string[match.end("id") : match.end("id") + 5]
+    )
+    return not ((len(gap) > 1 or "\n" in gap) and followed) and _month_is_meant(match)
 
 
 def _month_alone(match: re.Match[str]) -> bool:
@@ -157,9 +176,9 @@ DATE_RULES: tuple[Rule, ...] = (
     # 14 March 1931, 14-Mar-31, 14MAR1931, the 4th of March, 4th March
     shaped(
         "DATE",
-        rf"(?<![\d/.\-A-Za-z])(?P<id>{ORDINAL_DAY}[\s\-/]{{0,2}}(?:(?:day\s)?of\s)?{MONTH}"
-        rf"(?:{_YEAR_AFTER}|[\s\-/]{{0,2}}{YEAR4}|[\-/]\d{{2}})?)(?![\dA-Za-z])",
-        _month_is_meant,
+        rf"(?<![\d/.\-A-Za-z#])(?P<id>{ORDINAL_DAY}[\s\-/]{{0,2}}(?:(?:day\s)?of\s)?{MONTH}(?!-[A-Za-z])"
+        rf"(?:{_YEAR_AFTER}|[\s\-/]{{0,2}}{YEAR4}|[\-/]\d{{2}}| \d\d(?!\d|[:/.]\d|\s?(?:%|mg|mcg|ml|units?|tab|times|hours?)))?)(?![\dA-Za-z])",
+        _day_before_month,
     ),
     # 14MAR1931 and 14Mar31: no boundary between month and year
     shaped(
@@ -173,7 +192,7 @@ DATE_RULES: tuple[Rule, ...] = (
         r"\b(?:in|since|until|by|last|next|this past|early|late|mid|during|of|through)[\s-]"
         r"(?:early |late |mid[- ]?|last |next )?"
         r"(?P<id>(?P<month>january|february|march|april|may|june|july|august|september|october|november|december))\b"
-        r"(?!\s(?:be|have|not|need|also|in\b|fracture))",
+        r"(?!-[A-Za-z])(?!\s(?:be|have|not|need|also|in\b|fracture))",
         _month_alone,
         LIKELY,
     ),

@@ -38,20 +38,34 @@ _COMPONENTS: dict[str, frozenset[int] | None] = {
     "LOCATION": frozenset({1, 2, 3, 5}),
     "NAME": frozenset({1, 2, 3}),
 }
-_SEGMENT_LINE = re.compile(rf"^[ \t]{{0,8}}(?P<name>{'|'.join(SEGMENTS)})\|(?P<rest>[^\r\n]{{1,8000}})", re.MULTILINE)
+# Anywhere on a line: segments end with a carriage return, and pasted messages often lost even that.
+_OTHERS = "EVN|PV2|AL1|DG1|PR1|OBX|ORC|NTE|IN2|IN3|PD1|SCH|TXA|FT1|RXA|RXE|MSA|ZPI"
+_SEGMENT_START = re.compile(rf"(?<![A-Z0-9|^])(?P<name>{'|'.join(SEGMENTS)}|{_OTHERS})\|", re.IGNORECASE)
+_LINE_END = re.compile(r"[\r\n]")
+_SEGMENT_CHARS_MAX = 8000
+# Patient classes and hospital services that senders put one field too far.
+_SERVICES = frozenset(
+    "med sur car obs ob gyn ped peds psy pul uro ort onc neu eme er ed icu inp out opt amb nbn".split()
+)
 _PART = re.compile(r"[^\^~&\s](?:[^\^~&\r\n]{0,200}[^\^~&\s])?")
 _WORDS = frozenset({"NAME", "LOCATION", "ORGANIZATION"})  # the others are numbers: a component without one is a code
 
 
 def segment_spans(text: str) -> Iterator[Span]:
-    """Identifying components of every known segment that begins a line."""
-    for line in _SEGMENT_LINE.finditer(text):
-        fields = SEGMENTS[line["name"]]
+    """Identifying components of every known segment, in either case."""
+    headers = list(_SEGMENT_START.finditer(text))
+    ends = [*(header.start() for header in headers[1:]), len(text)]
+    for header, end in zip(headers, ends, strict=bool(headers)):
+        name, start = header["name"].upper(), header.end()
+        if name not in SEGMENTS:
+            continue
+        limit = min(end, start + _SEGMENT_CHARS_MAX)
+        line_end = _LINE_END.search(text, start, limit)
         # MSH counts the separator itself as its first field.
-        number, start = (2 if line["name"] == "MSH" else 1), line.start("rest")
-        for value in line["rest"].split("|")[:FIELDS_MAX]:
-            if number in fields:
-                yield from _field_spans(text, start, start + len(value), fields[number])
+        number = 2 if name == "MSH" else 1
+        for value in text[start : line_end.start() if line_end else limit].split("|")[:FIELDS_MAX]:
+            if number in SEGMENTS[name]:
+                yield from _field_spans(text, start, start + len(value), SEGMENTS[name][number])
             start += len(value) + 1
             number += 1
 
@@ -73,6 +87,8 @@ def _component_spans(text: str, start: int, end: int, label: str) -> Iterator[Sp
     for part in _PART.finditer(text, start, end):
         value = part[0]
         if not any(character.isalnum() for character in value):
+            continue
+        if label == "NAME" and value.casefold() in _SERVICES:
             continue
         if label == "NAME" and value.isdigit():
             yield Span(*part.span(), "LICENSE", 1.0)  # the number of a clinician before the name

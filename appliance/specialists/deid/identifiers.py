@@ -34,27 +34,11 @@ from appliance.specialists.deid.rules import (
 # Words that mean a number is meant; ordinary words ("group", "order") are a context only in front of one of these.
 _ANNOUNCED = r"(?=\s?(?:#|№|:|no\b|nos\b|num|nbr|id\b|code\b))"
 VALUE = rf"(?:{SPACED_DIGITS}|{RECORD_VALUE})"
-_EXTENSION = r"(?:[\s,;]{0,3}(?:ext(?:ension)?|x)\.?[\s:]{0,2}\d{1,6}(?!\d))?"
-_UNIT = r"\s?(?:mg|mcg|ug|g|ml|l|units?|iu|meq|mmol|kcal|cal|days?|weeks?|hours?|mm|cm)\b"
-_FAX_BEFORE = re.compile(r"\b(?:fax|facsimile|telefax|fx)\b[^\n\d]{0,24}$|\bf[:.]\s{0,2}$", re.IGNORECASE)
-_PHONE_WORD = r"(?:telephone|phone|tel|ph|cell|mobile|home|work|office|call(?:ed|ing|back)?|contact|reach\w{0,3}|at|text|voicemail|vm|hotline|number|no)"
 _VERSION_BEFORE = re.compile(r"(?:\bv|version|ver\.?|release|build|firmware|section|sw)[\s:]{0,2}$", re.IGNORECASE)
 _TOP_LEVEL = (
     r"(?:com|org|net|edu|gov|mil|info|health|care|clinic|hospital|bank|io|co\.uk|org\.uk|nhs\.uk|ac\.uk|gov\.uk|"
     r"com\.au|org\.au|co\.nz|co\.in|ca|de|fr|eu|us)"
 )
-
-
-def phone_label(match: re.Match[str]) -> str:
-    """FAX where the words before (or a bracket after) say so, else PHONE."""
-    start, end = match.span("id")
-    before = match.string[max(0, start - 32) : start]
-    after = match.string[end : end + 8].lstrip(" (-").casefold()
-    return "FAX" if _FAX_BEFORE.search(before) or after.startswith("fax") else "PHONE"
-
-
-def _is_international(match: re.Match[str]) -> bool:
-    return 8 <= sum(character.isdigit() for character in match["id"]) <= 15
 
 
 def _is_address_not_version(match: re.Match[str]) -> bool:
@@ -82,39 +66,6 @@ def _has_letter_and_digit(match: re.Match[str]) -> bool:
     value = match["id"]
     return any(character.isalpha() for character in value) and any(character.isdigit() for character in value)
 
-
-# One expression per shape of a telephone number; the label is decided by `phone_label`.
-PHONE_EXPRESSIONS: tuple[tuple[re.Pattern[str], float], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), certainty)
-    for pattern, certainty in (
-        # (617) 555-0123, 617-555-0123, 617.555.0123, +1 617 555 0123, 1-800-555-0199 x12
-        (
-            rf"(?<![\d\-./+])(?P<id>(?:\+?1[\s.-]{{1,2}})?(?:\([2-9]\d{{2}}\)\s{{0,2}}[-.]?\s?|[2-9]\d{{2}}[-.–])"
-            rf"\d{{3}}[-.–\s]\s?\d{{4}}{_EXTENSION})(?![\d\-/]|\.\d|{_UNIT})",
-            1.0,
-        ),
-        (rf"(?<![\d\-./])(?P<id>\+1[\s.-]?[2-9]\d{{2}}[\s.-]?\d{{3}}[\s.-]?\d{{4}}{_EXTENSION})(?!\d)", 1.0),
-        # 617 555 0123 and 6175550123 only where a telephone is spoken of
-        (
-            rf"\b(?:{_PHONE_WORD}|fax|facsimile|pager|beeper|page)\b[\s:.#(*\-]{{1,4}}(?:is\s|at\s|#\s?|number\s|no\.?\s){{0,2}}"
-            rf"(?P<id>\(?[2-9]\d{{2}}\)?[\s.-]?\d{{3}}[\s.-]?\d{{4}}{_EXTENSION})(?![\d-])",
-            1.0,
-        ),
-        # 555-0123 likewise
-        (
-            rf"\b(?:{_PHONE_WORD}|fax|facsimile|pager|beeper|page)\b[\s:.#(*\-]{{1,4}}(?:is\s|at\s|#\s?|number\s|no\.?\s){{0,2}}"
-            rf"(?P<id>[2-9]\d{{2}}[-.]\d{{4}}{_EXTENSION})(?![\d-])",
-            1.0,
-        ),
-        # extension and pager numbers
-        (r"\b(?:ext(?:ension|n)?|pager|beeper|pgr|spectralink|vocera|ascom|bleep)\b[\s:.#\-]{0,3}(?:(?:id|no|number|is|at)\b[\s:.#]{0,2}){0,2}(?P<id>\d{3,7})(?![\d/%]|-\d)", 1.0),
-        (rf"\bx(?P<id>\d{{4,5}})(?![\d/%A-Za-z]|{_UNIT})", LIKELY),
-        # +44 20 7946 0958, +49 (0)30 123456
-        (r"(?<![\d+])(?P<id>\+[1-9]\d{0,2}(?:[\s.\-]?\(?\d{1,5}\)?){2,6})(?!\d)", 1.0),
-        # 020 7946 0958, 07700 900123, 0161 496 0000
-        (r"(?<![\d\-./+])(?P<id>0\d{2,4}[\s-]\d{3,4}[\s-]\d{3,4}|07\d{3}[\s-]?\d{6}|0[1-9]\d{2,3}[\s-]\d{6})(?![\d\-/]|\.\d)", 1.0),
-    )
-)  # fmt: skip
 
 _ELECTRONIC: tuple[Rule, ...] = (
     # The local part may not be entered in its middle: without the look-behind a long word costs its square.

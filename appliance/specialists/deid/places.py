@@ -20,9 +20,12 @@ _CLEAR_SUFFIX = (
 _SHORT_SUFFIX = "st|dr|ct|pl|sq|ter|way|loop|row|walk|path|run|pike|park"  # also "saint", "doctor", "scan", "way"
 _UNIT = r"(?:,?\s{1,2}(?:apt|apartment|unit|suite|ste|bldg|building|floor|fl|rm|room|lot|flat|#)\.?\s{0,2}#?\s?[A-Z0-9-]{1,6}\b|,?\s{0,2}#\s?\w{1,5}\b)?"
 _DIRECTION = r"(?:(?:n|s|e|w|ne|nw|se|sw|north|south|east|west)\.?\s{1,2})?"
-_AFTER = r"(?:\s(?:n|s|e|w|ne|nw|se|sw)\b\.?)?"
+_AFTER = r"(?:[ \t](?:n|s|e|w|ne|nw|se|sw)\b\.?)?"
 # No digit begins a word of a street name but an ordinal ("5th Avenue"), so the number before cannot be re-read.
-_STREET_WORD = r"(?:[A-Z][A-Z'’.\-]{0,20}|\d{1,3}(?:st|nd|rd|th))"
+# A full stop is an abbreviation's ("St.", "N."); after a longer word it ends the sentence.
+_STREET_WORD = r"(?:[A-Z][A-Z'’\-]{0,2}\.|[A-Z](?:[A-Z'’\-]|\.(?=[A-Z])){0,20}|\d{1,3}(?:st|nd|rd|th))"
+_BLANK = r"[ \t]{1,2}"
+_BLANK_OR_WRAP = r"(?:[ \t]{1,2}|[ \t]?\n)"
 _NOT_STREET = frozenset(
     """mg ml mcg g kg units unit days day weeks week months month years year hours hour hrs minutes minute min mile miles
     block blocks the a an of left right and with was is in on to for per at from by pm am cc cm mm tablets tablet tabs
@@ -41,12 +44,18 @@ _UK_AREAS = frozenset(
 _ORDINAL_ENDINGS = frozenset({"ST", "ND", "RD", "TH", "HT"})
 
 
+_ANY_SUFFIX = re.compile(rf"\b(?:{_CLEAR_SUFFIX}|{_SHORT_SUFFIX})\.?[ \t]*$", re.IGNORECASE)
+
+
 def _is_street(match: re.Match[str]) -> bool:
     """No unit of measure or function word inside; a short suffix needs a capital or an address around it."""
     words = [word.strip(".").casefold() for word in match["name"].split()]
     if any(word in _NOT_STREET for word in words):
         return False
     suffix = match["suffix"]
+    first, wrap, _ = match.string[match.start("name") : match.start("suffix")].partition("\n")
+    if wrap and _ANY_SUFFIX.search(first):
+        return False  # the address was over at the end of its line
     if suffix.casefold() in _SHORT_SUFFIX.split("|"):
         if suffix.islower():  # all-lower text: only where the line or the clause ends
             return (
@@ -70,13 +79,18 @@ def _is_not_staging(match: re.Match[str]) -> bool:
     return re.fullmatch(r"T\d[A-Z]?\s?[A-Z]\d[A-Z]\d", match["id"]) is None
 
 
-PLACE_RULES: tuple[Rule, ...] = (
-    shaped(
+def _street(blank: str) -> Rule:
+    return shaped(
         "LOCATION",
-        rf"(?<![\w.\-/])(?P<id>\d{{1,6}}[A-Z]?(?:-\d{{1,4}})?\s{{1,2}}{_DIRECTION}"
-        rf"(?P<name>{_STREET_WORD}(?:\s{{1,2}}{_STREET_WORD}){{0,3}})\s{{1,2}}(?P<suffix>{_CLEAR_SUFFIX}|{_SHORT_SUFFIX})\b\.?{_AFTER}{_UNIT})",
+        rf"(?<![\w.\-/])(?P<id>\d{{1,6}}[A-Z]?(?:-\d{{1,4}})?{blank}{_DIRECTION}"
+        rf"(?P<name>{_STREET_WORD}(?:{blank}{_STREET_WORD}){{0,3}}){blank}(?P<suffix>{_CLEAR_SUFFIX}|{_SHORT_SUFFIX})\b\.?{_AFTER}{_UNIT})",
         _is_street,
-    ),
+    )
+
+
+PLACE_RULES: tuple[Rule, ...] = (
+    _street(_BLANK),
+    _street(_BLANK_OR_WRAP),  # a hard wrap may fall inside an address
     shaped("LOCATION", r"(?<![A-Z0-9])(?P<id>(?:p\.?\s?o\.?\s{0,2}box|post office box|postal box)\s{0,2}#?\s?\d{1,6}(?:-\d{1,4})?)(?!\d)"),
     shaped("LOCATION", r"(?<![A-Z0-9])(?P<id>(?:rural route|r\.?r\.?|hc|star route)\s{1,2}#?\d{1,4},?\s{1,2}box\s{1,2}\d{1,5}[A-Z]?)(?![A-Z0-9])"),
     shaped("LOCATION", r"(?<![A-Z0-9])(?P<id>(?:rural route|county (?:road|rd)|state (?:route|road)|farm to market road)\s{1,2}#?\d{1,5})(?!\d)"),

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from appliance.types import Span
 
 CERTAIN, LIKELY = 1.0, 0.8
+UNNAMED = 0.9  # surely a telephone or fax number, but no word says which: only between these two the model decides
 Check = Callable[[re.Match[str]], bool]
 
 # A record number: letters, digits and single separators between them. How many digits it needs is the rule's check,
