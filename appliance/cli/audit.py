@@ -188,10 +188,23 @@ def export(
         async with open_log(config) as log:
             bundle = await audit.export(config, log, operator())
         with bundle.folder:
-            shutil.copyfile(bundle.path, target)
+            _copy_whole(bundle.path, target)
 
     run(write)
     say(f"written: {target}")
+
+
+def _copy_whole(source: Path, target: Path) -> None:
+    """All of it under its name, or nothing."""
+    draft = target.with_name(target.name + ".partial")
+    try:
+        shutil.copyfile(source, draft)
+        draft.replace(target)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise InvalidRequest(
+            f"cannot write {target}: {error.strerror}", hint="check the folder and its free space"
+        ) from None
 
 
 async def _refuse(error: InvalidRequest) -> None:

@@ -1,0 +1,197 @@
+"""The commands beside the text: each says what it did, prints JSON for machines, refuses with its own exit status,
+and everything that changes something is in the log afterwards.
+
+One data folder for the module. The commands run in this process, through the same entry point as the installed one,
+because starting an interpreter each time would take most of the time; the log's and the engine's processes are real.
+"""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from appliance.cli.main import app
+from tests.conftest import link_or_copy, run_appliance
+
+PASSWORD = b"river-lantern-copper-7\n"
+CONFIG = """
+[engine]
+backend = "echo"
+threads = 1
+[accounts]
+argon2_time_cost = 1
+argon2_memory_kib = 8192
+"""
+
+
+@pytest.fixture(scope="module")
+def run(home_template, tmp_path_factory):
+    """Call the command on the module's data folder, which has one user, `ana`."""
+    home = tmp_path_factory.mktemp("cli") / "home"
+    shutil.copytree(home_template, home, copy_function=link_or_copy)
+    (home / "config.toml").write_text(CONFIG)
+
+    def call(*words: str, stdin: bytes = b"", home: Path = home):
+        done = CliRunner().invoke(app, [*words, "--home", str(home)], input=stdin)
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return subprocess.CompletedProcess(words, done.exit_code, done.stdout_bytes, done.stderr_bytes)
+
+    call.home = home
+    added = call("users", "add", "ana", "--role", "user", stdin=PASSWORD)
+    assert (added.returncode, added.stderr) == (0, b"added ana (user)\n")
+    return call
+
+
+def refused(done, status: int, *words: str) -> None:
+    text = done.stderr.decode()
+    assert (done.returncode, done.stdout) == (status, b""), text
+    assert text.startswith("appliance: error: ") and "\nhint: " in text and "Traceback" not in text
+    for word in words:
+        assert word in text
+
+
+def test_users_are_added_listed_disabled_and_enabled(run):
+    made = json.loads(run("users", "add", "ben", "--role", "auditor", "--json", stdin=PASSWORD).stdout)
+    assert (made["name"], made["roles"], made["disabled"]) == ("ben", ["auditor"], None)
+    assert b"disabled ben" in run("users", "disable", "ben").stderr
+    listed = {row["name"]: row for row in json.loads(run("users", "list", "--json").stdout)}
+    assert listed["ben"]["disabled"] and not listed["ana"]["disabled"]
+    assert run("users", "enable", "ben").returncode == 0
+    table = run("users", "list").stdout.decode()
+    assert "ben" in table and "active" in table and "disabled" not in table
+
+
+def test_user_that_cannot_be_is_refused_and_so_is_the_password(run):
+    refused(run("users", "add", "ana", "--role", "user", stdin=PASSWORD), 6, "ana")
+    refused(run("users", "add", "eve", "--role", "user", stdin=b"short\n"), 4, "password")
+    refused(run("users", "add", "eve", "--role", "king", stdin=PASSWORD), 4, "king")
+    refused(run("users", "add", "eve", "--role", "auditor", "--role", "admin", stdin=PASSWORD), 4, "auditor")
+    refused(run("users", "disable", "nobody"), 6, "nobody")
+    assert run("users", "add", "eve").returncode == 2
+
+
+def test_setup_link_is_made_while_there_is_no_administrator(run):
+    done = run("users", "setup-link")
+    assert done.returncode == 0 and done.stdout.startswith(b"/setup#")
+    token = done.stdout.decode().strip().partition("#")[2]
+    for path in run.home.rglob("*"):
+        if path.is_file() and path.suffix not in (".gguf", ".txt"):
+            assert token.encode() not in path.read_bytes(), path
+
+
+def test_api_keys_are_shown_once_listed_and_revoked(run):
+    words = ["api-keys", "create", "lab system", "--owner", "ana", "--scope", "specialist.run", "--days", "30"]
+    made = json.loads(run(*words, "--json").stdout)
+    assert made["secret"] and made["owner"] == "ana" and made["scopes"] == ["specialist.run"]
+    listed = run("api-keys", "list", "--json").stdout.decode()
+    assert made["secret"] not in listed and json.loads(listed)[0]["id"] == made["id"]
+    plain = run(*words)
+    assert len(plain.stdout.decode().split()) == 1 and b"shown once" in plain.stderr
+    assert run("api-keys", "revoke", str(made["id"])).returncode == 0
+    assert "revoked" in run("api-keys", "list").stdout.decode()
+    refused(run("api-keys", "revoke", "999"), 6, "999")
+    refused(run("api-keys", "create", "x", "--owner", "ana", "--scope", "everything"), 4, "everything")
+    refused(run("api-keys", "create", "x", "--owner", "nobody", "--scope", "specialist.run"), 6, "nobody")
+
+
+def test_what_was_changed_is_in_the_log_with_who_did_it(run):
+    listed = json.loads(run("audit", "list", "--event", "account.created", "--json").stdout)["data"]
+    ana = listed[-1]
+    assert (ana["actor"], ana["outcome"]) == (f"local:uid-{os.getuid()}", "completed")
+    assert ana["attributes"]["account"] == "ana"
+    assert all(PASSWORD.decode().strip() not in json.dumps(row) for row in listed)
+
+
+def test_records_are_listed_shown_and_proven(run):
+    newest = json.loads(run("audit", "list", "--limit", "2", "--json").stdout)
+    assert len(newest["data"]) == 2 and newest["next"] == newest["data"][-1]["seq"]
+    older = json.loads(run("audit", "list", "--limit", "2", "--after", str(newest["next"]), "--json").stdout)
+    assert older["data"][0]["seq"] == newest["next"] - 1
+    record = newest["data"][0]["record_id"]
+    assert record in run("audit", "list").stdout.decode()
+    shown = json.loads(run("audit", "show", record, "--json").stdout)
+    assert shown["record_id"] == record and shown["content"] is None
+    proof = run("audit", "show", record, "--receipt").stdout.decode()
+    assert proof.startswith("c2sp.org/tlog-proof@v1\n")
+    refused(run("audit", "show", "00" * 16), 6, "record")
+    refused(run("audit", "show", "not-an-id"), 6, "32 hexadecimal digits")
+
+
+def test_log_is_verified_exported_and_its_checkpoint_printed(run, tmp_path):
+    verdict = json.loads(run("audit", "verify", "--json").stdout)
+    assert (verdict["verdict"], verdict["exit_code"]) == ("ok", 0)
+    assert b"ok" in run("audit", "verify").stderr
+    view = json.loads(run("audit", "checkpoint", "--json").stdout)
+    assert view["checkpoint"].startswith(view["origin"] + "\n") and view["verifier_key"].startswith(view["origin"])
+    assert run("audit", "export", str(tmp_path / "log.zip")).returncode == 0
+    refused(run("audit", "export", str(tmp_path / "log.zip")), 4, "exists already")
+    refused(run("audit", "export", str(tmp_path / "no" / "log.zip")), 4, "log.zip")
+
+
+def test_log_that_was_altered_is_said_so_by_the_exit_status(run, tmp_path):
+    home = tmp_path / "home"
+    shutil.copytree(run.home, home, copy_function=link_or_copy)
+    connection = sqlite3.connect(home / "audit" / "log.db")
+    with connection:
+        changed = connection.execute("UPDATE record SET env_ct = zeroblob(length(env_ct)) WHERE seq = 3")
+        assert changed.rowcount == 1
+    connection.close()
+    done = run("audit", "verify", "--json", home=home)
+    assert done.returncode in (9, 10), done.stderr
+    assert b"ok" not in done.stdout
+
+
+def test_specialists_are_listed_and_shown(run):
+    cards = json.loads(run("specialists", "list", "--json").stdout)
+    assert "phi-deid" in [card["id"] for card in cards]
+    card = json.loads(run("specialists", "show", "phi-deid", "--json").stdout)
+    assert card["task"] == "tag" and len(card["sha256"]) == 64
+    assert "phi-deid" in run("specialists", "list").stdout.decode()
+    assert card["sha256"] in run("specialists", "show", "phi-deid").stdout.decode()
+    refused(run("specialists", "show", "nobody"), 6, "nobody", "specialists list")
+
+
+def test_doctor_reports_every_check_and_ends_with_1_when_one_fails(run):
+    done = run("doctor", "--json")
+    checks = {check["name"]: check["state"] for check in json.loads(done.stdout)}
+    assert done.returncode == 0 and "fail" not in checks.values(), done.stdout
+    assert {"release", "data folder", "permissions", "root key", "audit log", "engine"} <= set(checks)
+    run.home.chmod(0o755)
+    try:
+        done = run("doctor", "--quick")
+    finally:
+        run.home.chmod(0o700)
+    assert done.returncode == 1
+    assert b"FAIL  permissions" in done.stdout and b"hint: chmod" in done.stdout
+
+
+def test_upgrade_of_a_current_folder_changes_nothing(run):
+    before = json.loads(run("audit", "checkpoint", "--json").stdout)["origin"]
+    assert run("upgrade").returncode == 0
+    assert json.loads(run("audit", "checkpoint", "--json").stdout)["origin"] == before
+    assert json.loads(run("users", "list", "--json").stdout)
+
+
+def test_data_folder_comes_from_the_environment_and_the_option_wins(run, tmp_path):
+    named = {**os.environ, "APPLIANCE_HOME": str(run.home)}
+    assert b"ana" in run_appliance("users", "list", env=named).stdout
+    done = run_appliance("users", "list", home=tmp_path / "absent", env=named)
+    refused(done, 21, str(tmp_path / "absent"))
+
+
+def test_init_makes_a_folder_for_its_owner_only_and_says_where_the_key_is(run, base_model, tmp_path):
+    home: Path = tmp_path / "home"
+    home.mkdir()
+    shutil.copytree(base_model, home / "models")
+    done = run("init", home=home)
+    assert done.returncode == 0 and done.stdout == b""
+    assert str(home / "keys" / "root.key").encode() in done.stderr
+    assert home.stat().st_mode & 0o777 == 0o700
+    assert (home / "keys" / "root.key").stat().st_mode & 0o777 == 0o400
+    assert json.loads(run("audit", "verify", "--json", home=home).stdout)["exit_code"] == 0
