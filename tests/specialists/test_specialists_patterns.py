@@ -65,6 +65,25 @@ IDENTIFIERS = [
     ("ACCOUNT", "GB82 WEST 1234 5698 7654 32", "GB82 WEST 1234 5698 7654 32"),
     ("ACCOUNT", "routing number 021000021", "021000021"),
     ("ACCOUNT", "Visa ending in 4242", "4242"),
+    ("LICENSE", "Lic. B5520917", "B5520917"),
+    ("LICENSE", "GMC number 6120943", "6120943"),
+    ("ACCOUNT", "claim CLM-5520911 denied", "CLM-5520911"),
+    ("ACCOUNT", "Ref. no. 5520911", "5520911"),
+    ("HEALTH_PLAN", "policy QR/417702/19", "QR/417702/19"),
+    ("HEALTH_PLAN", "Policy 5520918834", "5520918834"),
+    ("HEALTH_PLAN", "Group H-55209", "H-55209"),
+    ("HEALTH_PLAN", "subscriber 7781002233, group 55209", "55209"),
+    ("MRN", "checked wrist band T5520917", "T5520917"),
+    ("DEVICE", "ser KLM552091S", "KLM552091S"),
+    ("DEVICE", "pump, asset tag 552-DQB", "552-DQB"),
+    ("OTHER_ID", "Rx no. 5520917", "5520917"),
+    ("OTHER_ID", "tracking 7712 3456 7890", "7712 3456 7890"),
+    ("OTHER_ID", "sent by 1Z999AA10123456784", "1Z999AA10123456784"),
+    ("OTHER_ID", "ME case 24-1187", "24-1187"),
+    ("OTHER_ID", "study subject S50-11706", "S50-11706"),
+    ("OTHER_ID", "entered by user rlane42", "rlane42"),
+    ("SSN", "last4 5520", "5520"),
+    ("VEHICLE", "plate number abk 552 in the lot", "abk 552"),
     ("HEALTH_PLAN", "Member ID: XYZ123456789", "XYZ123456789"),
     ("HEALTH_PLAN", "policy no. 445-22-91234", "445-22-91234"),
     ("HEALTH_PLAN", "Medicare 1EG4-TE5-MK73", "1EG4-TE5-MK73"),
@@ -140,7 +159,9 @@ call 911|call light|no 12|insulin lispro 100 units/mL|S1 2ND|H1 5HT|7.5-325 mg|H
 140/4.0|5-10 mg|rated 3/10|march 4 miles|on 5/5 motor|C3-4-5|50-year-old|89 y/o|temp 96 F|95% on RA|5.10.12
 ages 5-10|20/20 vision|1/2/3
 lens +19.5 D|+19.50 and +20.25 D|objective x400|in May-Thurner syndrome
-version 4.12.23|seen at 1400 hours""".replace("\n", "|").split("|")
+version 4.12.23|seen at 1400 hours
+group 12345 controls|subject 12 years|skin tag 3mm|claim 500 dollars|IT band 10 reps
+user 2|screening 100mg|Rx: 500 mg|policy 100-200 mg|tag 25mg""".replace("\n", "|").split("|")
 
 
 def found(text):

@@ -32,7 +32,7 @@ from appliance.specialists.deid.rules import (
 )
 
 # Words that mean a number is meant; ordinary words ("group", "order") are a context only in front of one of these.
-_ANNOUNCED = r"(?=\s?(?:#|№|:|no\b|nos\b|num|nbr|id\b|code\b))"
+_ANNOUNCED = r"(?=\.?\s?(?:#|№|:|no\b|nos\b|num|nbr|id\b|code\b))"
 VALUE = rf"(?:{SPACED_DIGITS}|{RECORD_VALUE})"
 _VERSION_BEFORE = re.compile(r"(?:\bv|version|ver\.?|release|build|firmware|section|sw)[\s:]{0,2}$", re.IGNORECASE)
 _TOP_LEVEL = (
@@ -120,7 +120,7 @@ _LICENCES: tuple[Rule, ...] = (
     in_context(
         "VEHICLE",
         r"licen[cs]e plates?|number plates?|plates?|licen[cs]e tag|vehicle reg(?:istration)?|car reg(?:istration)?|reg(?:istration)? plate",
-        r"(?:[A-Z]{1,4}[- ]?\d{1,4}[- ]?[A-Z]{0,3}|\d{1,4}[- ]?[A-Z]{1,4}(?:[- ]?\d{1,4})?|[A-Z]{2}\d{2} ?[A-Z]{3})",
+        r"(?:[A-Z]{1,4}[- ]?\d{1,4}(?:-?[A-Z]{1,3}| (?!(?:in|on|at|is|was|and|the|to|for|of|by|or|a|it|as|he|she)\b)[A-Z]{1,3})?|\d{1,4}[- ]?[A-Z]{1,4}(?:[- ]?\d{1,4})?|[A-Z]{2}\d{2} ?[A-Z]{3})",
         _is_plate,
     ),
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """Structured identifiers by shape, context and check digit: the layer that needs no model. Pure.
 
 `structured_spans` runs every rule and settles their overlaps; `merge` lays the result over what the model found.
-The rules themselves are tables, by kind: `dates.py`, `identifiers.py`, `phones.py`, `places.py`,
+The rules themselves are tables, by kind: `dates.py`, `identifiers.py`, `announced.py`, `phones.py`, `places.py`,
 `hl7.py`.
 
 >>> text = "MRN: 00-1234567, call (617) 555-0123"
@@ -25,6 +25,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 
+from appliance.specialists.deid.announced import ANNOUNCED_RULES
 from appliance.specialists.deid.checksums import is_card, is_dea, is_iban, is_nhs_number, is_npi, is_vin
 from appliance.specialists.deid.dates import AGE_RULES, DATE_RULES
 from appliance.specialists.deid.hl7 import segment_spans
@@ -44,7 +45,7 @@ _CHECKED: dict[str, tuple[Callable[[str], bool], ...]] = {
     "MRN": (is_nhs_number,),
 }
 
-RULES: tuple[Rule, ...] = (*IDENTIFIER_RULES, *DATE_RULES, *AGE_RULES, *PLACE_RULES)
+RULES: tuple[Rule, ...] = (*IDENTIFIER_RULES, *ANNOUNCED_RULES, *DATE_RULES, *AGE_RULES, *PLACE_RULES)
 
 
 def structured_spans(text: str) -> tuple[Span, ...]:
