@@ -12,7 +12,10 @@ from pathlib import Path
 
 from appliance.accounts.actions import Action, actions_of, authorize
 from appliance.accounts.directory import Directory
+from appliance.audit.keystore import open_keystore
 from appliance.audit.log import AuditLog, RecordView
+from appliance.audit.root_key import read_root_key
+from appliance.audit.signer import read_signed_head
 from appliance.config import Config, child_environment
 from appliance.errors import ApplianceError, AuditLogInvalid, PermissionDenied, RecordNotFound
 from appliance.service.events import code_of, new_event
@@ -139,6 +142,26 @@ async def verify(config: Config, log: AuditLog, principal: Principal) -> Verdict
         return await _run_verifier(bundle, trusted, log.verifier_key())
 
 
+async def verify_unopened(config: Config) -> Verdict:
+    """The same for a log that cannot be opened any more, which is when its verdict matters most.
+
+    Judges the files as they are, against what the signer remembers, and records nothing. For the local operator.
+    Raises `WrongKey`, `KeystoreInvalid`.
+    """
+    home = config.home
+    root_key = await asyncio.to_thread(read_root_key, home.root_key_file)
+    keystore = await asyncio.to_thread(open_keystore, home, root_key)
+    try:
+        signed = await asyncio.to_thread(read_signed_head, home.signer_state, keystore.origin)
+    except AuditLogInvalid:
+        signed = None  # the verifier reads the file itself and says what is wrong with it
+    with tempfile.TemporaryDirectory(prefix="verify-", dir=home.runtime) as folder:
+        trusted = Path(folder) / "trusted"
+        if signed is not None and signed.note:
+            trusted.write_text(signed.note)
+        return await _run_verifier(home.audit_database, trusted, keystore.verifier_key)
+
+
 async def export(config: Config, log: AuditLog, principal: Principal) -> ExportBundle:
     """The whole log as one zip file. Raises `PermissionDenied`."""
     authorize(principal, Action.AUDIT_EXPORT)
@@ -189,8 +212,7 @@ async def _run_verifier(bundle: Path, trusted: Path, verifier_key: str) -> Verdi
         str(bundle),
         "--pub",
         str(key_file),
-        "--trusted",
-        str(trusted),
+        *(("--trusted", str(trusted)) if trusted.exists() else ()),
         "--json",
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,

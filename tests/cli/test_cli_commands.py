@@ -134,17 +134,35 @@ def test_log_is_verified_exported_and_its_checkpoint_printed(run, tmp_path):
     refused(run("audit", "export", str(tmp_path / "no" / "log.zip")), 4, "log.zip")
 
 
-def test_log_that_was_altered_is_said_so_by_the_exit_status(run, tmp_path):
-    home = tmp_path / "home"
+def changed_behind_its_back(run, folder: Path, statement: str) -> tuple[Path, int]:
+    """A copy of the data folder with one statement run on its log, and the first sealed record's number."""
+    home = folder / "home"
     shutil.copytree(run.home, home, copy_function=link_or_copy)
     connection = sqlite3.connect(home / "audit" / "log.db")
     with connection:
-        changed = connection.execute("UPDATE record SET env_ct = zeroblob(length(env_ct)) WHERE seq = 3")
-        assert changed.rowcount == 1
+        (seq,) = connection.execute("SELECT min(seq) FROM record WHERE env_ct IS NOT NULL").fetchone()
+        assert connection.execute(statement, {"seq": seq}).rowcount > 0
     connection.close()
+    return home, seq
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["UPDATE record SET env_ct = zeroblob(length(env_ct)) WHERE seq = :seq", "DELETE FROM record WHERE seq = :seq"],
+    ids=["altered", "deleted"],
+)
+def test_log_that_does_not_open_any_more_still_gets_its_verdict_and_exit_status(run, tmp_path, statement):
+    home, seq = changed_behind_its_back(run, tmp_path, statement)
     done = run("audit", "verify", "--json", home=home)
-    assert done.returncode in (9, 10), done.stderr
-    assert b"ok" not in done.stdout
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["verdict"], told["first_bad_seq"]) == (10, "altered", seq), told
+    refused(run("audit", "list", home=home), 9, "record", "run `appliance audit verify`")
+
+
+def test_log_beside_a_lost_signer_memory_is_not_called_intact(run, tmp_path):
+    home, _ = changed_behind_its_back(run, tmp_path, "UPDATE log_head SET id = id")
+    (home / "audit" / "signer.json").unlink()
+    assert run("audit", "verify", "--json", home=home).returncode not in (0, 2)
 
 
 def test_specialists_are_listed_and_shown(run):

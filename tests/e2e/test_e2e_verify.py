@@ -11,6 +11,7 @@ import io
 import json
 import random
 import shutil
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -131,6 +132,18 @@ def test_any_changed_byte_of_any_file_is_found_and_its_record_named(exported):
                 assert verdict["first_bad_seq"] == owners[position], where
         path.write_bytes(whole)
     assert judge()["exit_code"] == OK
+
+
+def test_running_server_says_which_record_was_altered_under_it(home, tmp_path):
+    configure(home.root)
+    with running_site(home.root, tmp_path) as site:
+        receipt = site.client.post("/v1/deidentify", json={"text": NOTES[0]}).json()["receipt"]
+        connection = sqlite3.connect(home.audit_database)
+        with connection:
+            connection.execute("UPDATE record SET con_ct = zeroblob(length(con_ct)) WHERE seq = ?", (receipt["seq"],))
+        connection.close()
+        verdict = site.verdict()
+        assert (verdict["exit_code"], verdict["first_bad_seq"]) == (ALTERED, receipt["seq"])
 
 
 def judge_of(exported: Exported):
