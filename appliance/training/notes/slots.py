@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from appliance.training.notes import dates, facilities, identifiers, people, word_lists
+from appliance.training.notes import dates, facilities, identifiers, invented, people, word_lists
 from appliance.training.notes.people import Person
 from appliance.training.notes.pieces import Piece
 from appliance.training.notes.sources import Sources
@@ -168,6 +168,11 @@ def _pronoun(female: str, male: str) -> Callable[[Case], Pieces]:
     return lambda case: [Piece(female if case.patient.female else male)]
 
 
+def _listed_or(case: Case, slot: str, invent: Callable[[], str]) -> str:
+    """A known word of the slot, or as often one that nobody has seen before."""
+    return invent() if case.rng.random() < 0.5 else case.rng.choice(word_lists.vocabulary()[slot])
+
+
 def _amount(case: Case) -> Pieces:
     rng = case.rng
     value = rng.choice((rng.uniform(1, 100), rng.uniform(100, 10_000), rng.uniform(10_000, 900_000)))
@@ -200,6 +205,11 @@ def _vitals(case: Case) -> Pieces:
     return [Piece(f"{systolic}/{diastolic}")]
 
 
+def _families(case: Case) -> tuple[str, ...]:
+    """Family names of one origin: an eponym is as likely to come from anywhere as a patient."""
+    return case.sources.origins[case.rng.choice(sorted(case.sources.origins))].family
+
+
 SLOTS: Mapping[str, Callable[[Case], Pieces]] = {
     "patient": _name(people.mention, _patient),
     "patient_full": _name(people.full, _patient),
@@ -220,6 +230,10 @@ SLOTS: Mapping[str, Callable[[Case], Pieces]] = {
     "doctor_signed": _name(people.signed, _clinician),
     "doctor_listed": _name(people.listed, _clinician),
     "initials": _dictation_initials,
+    "brand": lambda c: [Piece(_listed_or(c, "brand", lambda: invented.brand(c.rng)))],
+    "eponym": lambda c: [Piece(_listed_or(c, "eponym", lambda: invented.eponym(c.rng, _families(c))))],
+    "placeeponym": lambda c: [Piece(_listed_or(c, "placeeponym", lambda: invented.eponym(c.rng, _families(c))))],
+    "acronym": lambda c: [Piece(invented.acronym(c.rng))],
     "date": lambda c: dates.any_date(_near(c), c.rng),
     "visit": lambda c: dates.any_date(c.visit, c.rng),
     "visit_full": lambda c: dates.full_date(c.visit, c.rng),
