@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from appliance.specialists.file_format import write_specialist
+from appliance.specialists.file_format import AdapterWeights, write_specialist
 from appliance.specialists.manifest import Base, Calibration, Manifest
 from appliance.types import Head, Task
 
@@ -36,7 +36,14 @@ def abstaining() -> Calibration:
     return Calibration(abstain_below=1.0)
 
 
+def adapter_of(layer: str, width: int = STATES, value: float = 0.0) -> AdapterWeights:
+    """A low-rank pair for one layer, which may exist and fit or not."""
+    pair = np.full((4, width), value, np.float32), np.full((width, 4), value, np.float32)
+    return AdapterWeights(alpha=4.0, pairs={layer: pair})
+
+
 def _write(path: Path, task: Task, kind: str, labels: tuple[str, ...], bias: np.ndarray, changes: dict) -> Path:
+    adapter = changes.pop("adapter", None)
     values = {
         "id": changes.pop("specialist_id", path.stem),
         "version": "0.1.0",
@@ -50,5 +57,5 @@ def _write(path: Path, task: Task, kind: str, labels: tuple[str, ...], bias: np.
     }
     weight = np.zeros((STATES, len(bias)), np.float32)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_specialist(path, Manifest(**(values | changes)), Head(kind, 0, None, None, weight, bias), None)
+    write_specialist(path, Manifest(**(values | changes)), Head(kind, 0, None, None, weight, bias), adapter)
     return path

@@ -24,7 +24,7 @@ from appliance.errors import ModelFileRefused, SpecialistFileInvalid
 from appliance.service.appliance import open_registry
 from tests.conftest import run_appliance
 from tests.e2e.sites import Site, configure, eventually, is_alive, running_site, suspended
-from tests.specialist_files import write_tagger
+from tests.specialist_files import adapter_of, write_tagger
 
 NOTE = "Call ana@example.org"
 
@@ -237,3 +237,20 @@ def test_file_that_is_no_specialist_is_not_installed(folder, tmp_path, damage, k
         with pytest.raises(kind):
             registry.install(path, trust="administrator")
         assert registry.list() == before
+
+
+def test_specialist_that_the_model_library_cannot_use_is_refused_and_the_others_go_on(folder, tmp_path):
+    configure(folder, engine={"backend": '"llamacpp"'})
+    hostile = {
+        "narrow": adapter_of("blk.0.attn_q", width=100),
+        "nowhere": adapter_of("blk.50.attn_q"),
+        "no-numbers": adapter_of("blk.0.attn_q", value=float("nan")),
+    }
+    with running_site(folder, tmp_path) as site:
+        for name, adapter in hostile.items():
+            with open_registry(load_config(folder)) as registry:
+                registry.install(write_tagger(tmp_path / f"{name}.gguf", adapter=adapter), trust="administrator")
+            refused = site.client.post(f"/v1/specialists/{name}/run", json={"text": NOTE})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (422, "specialist_file_invalid"), name
+            assert is_well(site)
+        assert site.records(event="specialist.run", outcome="completed") == []
