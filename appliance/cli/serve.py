@@ -81,7 +81,8 @@ async def _serve_opened(appliance: Appliance, server: ServerConfig, setup_link: 
         )
     )
     # When uvicorn has stopped it raises the signal again; the default would end us before the log is closed.
-    signal.signal(signal.SIGTERM, lambda *_: setattr(listener, "should_exit", True))
+    for stopping in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stopping, lambda *_: setattr(listener, "should_exit", True))
     announcing = asyncio.create_task(_announce(listener, appliance, server, setup_link))
     try:
         await listener.serve()

@@ -74,9 +74,13 @@ def refusal(answer: Future) -> tuple[int, str]:
     return response.status_code, response.json()["error"]["code"]
 
 
-def test_server_that_is_told_to_stop_says_so_in_the_log_and_takes_its_processes_along(folder, tmp_path):
-    with running_site(folder, tmp_path) as site:
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT], ids=["service manager", "Ctrl+C"])
+def test_server_that_is_told_to_stop_says_so_in_the_log_and_takes_its_processes_along(folder, tmp_path, how):
+    with running_site(folder, tmp_path, stop=False) as site:
         children = site.children()
+        site.process.send_signal(how)
+        assert site.process.wait(30) == 0, site.log.read_text()
+        assert "Traceback" not in site.log.read_text()
     assert set(children) == {"audit.sequencer", "engine.worker"}
     assert not [pid for pid in children.values() if is_alive(pid)]
     assert not (folder / "run" / "server.json").exists()
