@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import logging
 import signal
+import socket
 import sys
 from typing import Annotated
 
@@ -19,13 +20,14 @@ from appliance.api.security import SessionCookie
 from appliance.cli.server_file import server_file
 from appliance.cli.terminal import HomeOption, configured, operator, run, say
 from appliance.config import Config, ServerConfig
-from appliance.errors import ConfigInvalid
+from appliance.errors import ConfigInvalid, ServerUnavailable
 from appliance.service import accounts
 from appliance.service.appliance import Appliance, open_appliance
 from appliance.service.home import check_home, hold_server_lock
 from ui.settings import LOOPBACK_HOSTS, UiSettings
 
 _STARTED_POLL_S = 0.02
+_BACKLOG = 2048
 
 
 def serve(
@@ -55,44 +57,62 @@ async def _serve(config: Config, server: ServerConfig, setup_link: bool) -> None
     refuse_plain_text_off_the_machine(server)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     check_home(config.home)
-    with hold_server_lock(config.home):
+    with hold_server_lock(config.home), _bound(server) as address:
         async with open_appliance(config, via="server") as appliance:
-            await _serve_opened(appliance, server, setup_link)
+            await _serve_opened(appliance, server, address, setup_link)
 
 
-async def _serve_opened(appliance: Appliance, server: ServerConfig, setup_link: bool) -> None:
+def _bound(server: ServerConfig) -> socket.socket:
+    """The listening socket, before anything slow is started. Raises `ConfigInvalid`."""
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    try:
+        return socket.create_server((server.host, server.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise ConfigInvalid(
+            f"cannot listen on {server.host}:{server.port}: {error.strerror}",
+            hint="is another program using the port? choose one with --port, an address with --host",
+        ) from None
+
+
+async def _serve_opened(appliance: Appliance, server: ServerConfig, address: socket.socket, setup_link: bool) -> None:
     api = create_api(appliance)
     application = ui.site.create_site(api, site_settings(appliance.config, server)) if server.ui else api
-    listener = uvicorn.Server(
-        uvicorn.Config(
-            application,
-            host=server.host,
-            port=server.port,
-            loop="asyncio",  # the egress tripwire cannot see another loop's connections
-            lifespan="on",
-            access_log=False,
-            log_level="warning",
-            server_header=False,
-            proxy_headers=server.behind_proxy,
-            forwarded_allow_ips="127.0.0.1" if server.behind_proxy else None,
-            ssl_certfile=server.tls_certificate,
-            ssl_keyfile=server.tls_key,
-            timeout_graceful_shutdown=int(server.shutdown_s),
-        )
+    settings = uvicorn.Config(
+        application,
+        loop="asyncio",  # the egress tripwire cannot see another loop's connections
+        lifespan="on",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=server.behind_proxy,
+        forwarded_allow_ips="127.0.0.1" if server.behind_proxy else None,
+        ssl_certfile=server.tls_certificate,
+        ssl_keyfile=server.tls_key,
+        timeout_graceful_shutdown=int(server.shutdown_s),
     )
+    _load(settings, server)
+    listener = uvicorn.Server(settings)
     # When uvicorn has stopped it raises the signal again; the default would end us before the log is closed.
     for stopping in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stopping, lambda *_: setattr(listener, "should_exit", True))
     announcing = asyncio.create_task(_announce(listener, appliance, server, setup_link))
     try:
-        await listener.serve()
+        await listener.serve(sockets=[address])
     finally:
         announcing.cancel()
     if not listener.started:
+        raise ServerUnavailable("the server ended before it listened", hint="its messages above say why")
+
+
+def _load(settings: uvicorn.Config, server: ServerConfig) -> None:
+    """Read the certificate now, where its faults can be told. Raises `ConfigInvalid`."""
+    try:
+        settings.load()
+    except OSError as error:
         raise ConfigInvalid(
-            f"cannot listen on {server.host}:{server.port}",
-            hint="is another program using the port? choose one with --port",
-        )
+            f"cannot use the certificate {server.tls_certificate} with the key {server.tls_key}: {error.strerror}",
+            hint="server.tls_certificate and server.tls_key name PEM files that belong together",
+        ) from None
 
 
 async def _announce(listener: uvicorn.Server, appliance: Appliance, server: ServerConfig, setup_link: bool) -> None:

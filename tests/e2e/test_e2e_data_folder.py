@@ -7,6 +7,7 @@ stderr and no traceback, and leaves every file of the folder as it was.
 import hashlib
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -163,6 +164,16 @@ def test_configuration_that_is_not_valid_names_its_key(folder, toml, words):
     (folder / "config.toml").write_text(toml)
     done = run_appliance("users", "list", home=folder)
     refused(done, CONFIGURATION, *words)
+
+
+def test_address_that_cannot_be_served_is_named_with_what_to_do(folder, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run_appliance("serve", "--port", port, home=folder)
+        refused(done, CONFIGURATION, f"cannot listen on 127.0.0.1:{port}", "in use", "--port")
+    refused(run_appliance("serve", "--host", "0.0.0.0", home=folder), CONFIGURATION, "without TLS", "tls_certificate")
+    configure(folder, server={"tls_certificate": f'"{tmp_path / "absent.pem"}"'})
+    refused(run_appliance("serve", "--port", "0", home=folder), CONFIGURATION, "absent.pem", "PEM files")
 
 
 def test_second_server_on_a_folder_is_refused_and_names_the_first(folder, tmp_path):
