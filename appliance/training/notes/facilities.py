@@ -13,8 +13,10 @@ from appliance.training.notes.sources import Sources
 
 
 def organisation(rng: random.Random, sources: Sources, form: str) -> str:
-    """A facility or employer; `form` names the list of forms in places.txt."""
+    """A facility or employer; `form` names the list of forms in places.txt. As often one put together freely."""
     words = word_lists.place_words()
+    if rng.random() < 0.5:
+        return _composed(rng, sources, words["care kind" if form == "hospital form" else "work kind"])
     name = rng.choice(words[form])
     while "{n}" in name:
         name = name.replace("{n}", people.draw_person(rng, sources).family, 1)
@@ -25,6 +27,43 @@ def organisation(rng: random.Random, sources: Sources, form: str) -> str:
     ):
         name = name.replace(mark, part)
     return name
+
+
+def unit(rng: random.Random) -> str:
+    """A ward or unit that identifies where somebody lay."""
+    if rng.random() < 0.4:
+        return rng.choice(word_lists.place_words()["unit"])
+    side = rng.choice(("North", "South", "East", "West", "Center", "Main", "Annex"))
+    shape = rng.choice(
+        ("#@", "# ~", "~ #", "##@", "Unit #@", "Unit ##", "Ward #@", "Ward ##", "@-#", "Bldg ##", "Pod @")
+    )
+    return identifiers.shaped(rng, shape).replace("~", side)
+
+
+def _composed(rng: random.Random, sources: Sources, kinds: tuple[str, ...]) -> str:
+    """Whose or where, and what: "Okafor & Lind Imaging", "The Gardens at Cedar Grove", "Quincy Eye Center"."""
+    families = [people.draw_person(rng, sources).family for _ in range(3)]
+    site = rng.choice((rng.choice(word_lists.place_words()["site word"]), rng.choice(sources.places)))
+    kind = rng.choice(kinds)
+    return rng.choice(
+        (
+            f"{site} {kind}",
+            f"{site} {kind}",
+            f"{site} {kind}",
+            f"{families[0]} {kind}",
+            f"{families[0]} {kind}",
+            f"{families[0]} & {families[1]} {kind}",
+            f"{families[0]} and {families[1]} {kind}",
+            f"{families[0]}-{families[1]} {kind}",
+            f"{families[0]}, {families[1]} & {families[2]}",
+            f"St. {people.draw_person(rng, sources).given}'s {kind}",
+            f"{kind} of {site}",
+            f"The {rng.choice(word_lists.place_words()['home word'])} at {site}",
+            f"{site} {rng.choice(word_lists.place_words()['home word'])}",
+            f"Greater {site} {kind}",
+            f"{site} {families[0]} {kind}",
+        )
+    )
 
 
 def address(rng: random.Random, sources: Sources, near: str, *, lines: bool) -> str:

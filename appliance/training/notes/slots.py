@@ -266,7 +266,7 @@ SLOTS: Mapping[str, Callable[[Case], Pieces]] = {
     "hospital_full": lambda c: [Piece(c.hospital, "ORGANIZATION")],
     "hospital_short": _hospital_with_short,
     "employer": _employer,
-    "ward": lambda c: [Piece(c.rng.choice(word_lists.place_words()["unit"]), "ORGANIZATION")],
+    "ward": lambda c: [Piece(facilities.unit(c.rng), "ORGANIZATION")],
     "phone": _labelled("PHONE", identifiers.phone),
     "extension": _labelled("PHONE", identifiers.extension),
     "fax": _labelled("FAX", identifiers.phone),
