@@ -161,7 +161,7 @@ ages 5-10|20/20 vision|1/2/3
 lens +19.5 D|+19.50 and +20.25 D|objective x400|in May-Thurner syndrome
 version 4.12.23|seen at 1400 hours
 group 12345 controls|subject 12 years|skin tag 3mm|claim 500 dollars|IT band 10 reps
-user 2|screening 100mg|Rx: 500 mg|policy 100-200 mg|tag 25mg""".replace("\n", "|").split("|")
+user 2|screening 100mg|platelets 3.5|Rx: 500 mg|policy 100-200 mg|tag 25mg""".replace("\n", "|").split("|")
 
 
 def found(text):
@@ -191,6 +191,26 @@ def test_hard_negative_is_left_alone_in_any_case(text):
     assert found(text) == []
     assert found(text.upper()) == []
     assert found(text.lower()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "initials"),
+    [
+        ("D: 3/4/2019\nHB/kr", "HB/kr"),
+        ("HB/kr\n", "HB/kr"),
+        ("Dictated, job 4 HB:kr", "HB:kr"),
+        ("Transcribed by KDW", "KDW"),
+        ("Transcriptionist: KDW", "KDW"),
+        ("T: 1/2/2019\nHB/KR", "HB/KR"),
+    ],
+)
+def test_initials_of_a_dictation_footer_are_names(text, initials):
+    assert ("NAME", initials) in found(text)
+
+
+@pytest.mark.parametrize("text", ["AM/pm", "dictated by MD", "typed CBC", "HB/KR", "see PT/ot", "entered ICU"])
+def test_capitals_without_a_signature_are_no_initials(text):
+    assert found(text) == []
 
 
 def test_longest_reading_wins_among_overlapping_patterns():

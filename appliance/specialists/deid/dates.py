@@ -28,11 +28,11 @@ _TIGHT = r"(?<![\d/.\-])(?<![A-Za-z][/\-])"  # no digit, and no hyphenated word,
 _END = r"(?![\d/\-]|\.\d)"
 _YEAR_AFTER = rf"(?:,?\s{{1,2}}(?:of\s)?{YEAR4}|,?\s?'\d{{2}})"
 
-_DATE_CONTEXT = re.compile(
+DATE_CONTEXT = re.compile(
     r"(?:\b(?:on|since|dated?|dob|d\.o\.b\.?|born|birth(?:day|date)?|until|till|thru|through|seen|due|visit|appt|"
     r"appointment|admitted|adm|admission|discharged?|d/c|dc|dos|signed|dictated|transcribed|collected|received|"
     r"reported|performed|scheduled|follow[- ]?up|f/u|labs?|expires?|exp|refilled|last|next|week of|between|starting|"
-    r"effective|arrived|called|sent|faxed|surgery|procedure|echo|mri|ct|xray|x-ray|ekg|ecg|cxr|note|updated?)"
+    r"effective|arrived|called|sent|faxed|surgery|procedure|echo|mri|ct|xray|x-ray|ekg|ecg|cxr|note|updated?|lmp|edd|edc|tdap|dtap|mmr|flu shot|vaccine|booster)"
     r"[\s:(=\-–]{1,3}(?:(?:is|was|of|on|from|date)[\s:]{1,2})?|^\s{0,8})$",
     re.IGNORECASE,
 )
@@ -42,7 +42,7 @@ _STRONG_CONTEXT = re.compile(
     r"[^\n\d]{0,16}$",
     re.IGNORECASE,
 )
-_SCORE_CONTEXT = re.compile(
+SCORE_CONTEXT = re.compile(
     r"strength|pain|scale|score|murmur|power|reflex|apgar|gcs|bp\b|pressure|pulses|motor|rating|rated|intensity|"
     r"systolic|tablet|tab\b|ratio|fev|nyha|stage|grade|visual|vision|\bva\b|level|lobes|quadrant|borg|out of",
     re.IGNORECASE,
@@ -76,7 +76,7 @@ def _triple(match: re.Match[str]) -> bool:
     if match["sep"] == ".":
         if _STRONG_CONTEXT.search(before):
             return True
-        return len(match["a"]) == len(match["b"]) == 2 and _DATE_CONTEXT.search(before.rstrip(" ") + " ") is not None
+        return len(match["a"]) == len(match["b"]) == 2 and DATE_CONTEXT.search(before.rstrip(" ") + " ") is not None
     return len(match["a"]) == 2 or len(match["b"]) == 2
 
 
@@ -89,12 +89,12 @@ def _partial(match: re.Match[str]) -> bool:
     if not _real_day(match):
         return False
     before, after = _around(match, 30, 24)
-    if not _DATE_CONTEXT.search(before):
+    if not DATE_CONTEXT.search(before):
         return False
     if int(match["b"]) not in _SCORED_OUT_OF:
         return True
     clause = _CLAUSE_END.split(before)[-1], _CLAUSE_END.split(after)[0]
-    return not any(_SCORE_CONTEXT.search(side) for side in clause)
+    return not any(SCORE_CONTEXT.search(side) for side in clause)
 
 
 def _month_is_meant(match: re.Match[str]) -> bool:
@@ -106,7 +106,7 @@ def _month_is_meant(match: re.Match[str]) -> bool:
         return True
     before, _ = _around(match, 24, 0)
     capitalised = word[0][0].isupper() and not word[0].isupper()
-    return capitalised or (bool(before.strip()) and _DATE_CONTEXT.search(before) is not None)
+    return capitalised or (bool(before.strip()) and DATE_CONTEXT.search(before) is not None)
 
 
 def _day_before_month(match: re.Match[str]) -> bool:

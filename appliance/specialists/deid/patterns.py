@@ -2,7 +2,7 @@
 
 `structured_spans` runs every rule and settles their overlaps; `merge` lays the result over what the model found.
 The rules themselves are tables, by kind: `dates.py`, `identifiers.py`, `announced.py`, `phones.py`, `places.py`,
-`hl7.py`.
+`hl7.py`, `signatures.py`.
 
 >>> text = "MRN: 00-1234567, call (617) 555-0123"
 >>> [(span.label, text[span.start : span.end]) for span in structured_spans(text)]
@@ -33,6 +33,7 @@ from appliance.specialists.deid.identifiers import IDENTIFIER_RULES
 from appliance.specialists.deid.phones import phone_spans
 from appliance.specialists.deid.places import PLACE_RULES
 from appliance.specialists.deid.rules import CERTAIN, UNNAMED, Rule
+from appliance.specialists.deid.signatures import SIGNATURE_RULES
 from appliance.types import Span
 
 # What a piece beside an exact pattern must hold to be another, perhaps damaged, identifier of the kind.
@@ -45,7 +46,7 @@ _CHECKED: dict[str, tuple[Callable[[str], bool], ...]] = {
     "MRN": (is_nhs_number,),
 }
 
-RULES: tuple[Rule, ...] = (*IDENTIFIER_RULES, *ANNOUNCED_RULES, *DATE_RULES, *AGE_RULES, *PLACE_RULES)
+RULES: tuple[Rule, ...] = (*IDENTIFIER_RULES, *ANNOUNCED_RULES, *DATE_RULES, *AGE_RULES, *PLACE_RULES, *SIGNATURE_RULES)
 
 
 def structured_spans(text: str) -> tuple[Span, ...]:

@@ -1,7 +1,9 @@
-"""What HIPAA Safe Harbor lets stand although a model marked it: a decision on the words of a span alone. Pure.
+"""What HIPAA Safe Harbor lets stand although a model marked it. Pure.
 
-Not identifiers: ages under 90, a year, a weekday, a holiday, a state or a country by itself. Titles and credentials
-around a name ("Dr.", ", MD") stay in the text, so that a reader still knows who is spoken of as what.
+`identifies` decides on the words of a span alone, `plausibility.py` on the words around it; `apply` asks both, after
+a span was cut where no entity goes on. Not identifiers: ages under 90, a year, a weekday, a holiday, a state or a
+country by itself. Titles and credentials around a name ("Dr.", ", MD") stay in the text, so that a reader still knows
+who is spoken of as what.
 
 >>> text = "Dr. Okoro saw her on Monday"
 >>> [text[span.start : span.end] for span in apply(text, [Span(0, 9, "NAME", 1.0), Span(21, 27, "DATE", 0.9)])]
@@ -23,6 +25,7 @@ from appliance.specialists.deid.lexicon import (
     TITLES,
     WEEKDAY_FORMS,
 )
+from appliance.specialists.deid.plausibility import Neighbours, borne_words, is_meant, pieces
 from appliance.types import Span
 
 AGE_MIN = 90
@@ -39,13 +42,18 @@ TRIMS_MAX = 4
 
 def apply(text: str, spans: Iterable[Span]) -> tuple[Span, ...]:
     """The spans that identify, names without their titles; order is kept."""
-    kept = []
-    for span in spans:
-        if span.label == "NAME":
-            span = _without_titles(text, span)
-        if span.start < span.end and identifies(span.label, text[span.start : span.end]):
-            kept.append(span)
-    return tuple(kept)
+    candidates: list[Span] = []
+    for whole in spans:
+        for span in pieces(text, whole):
+            if span.label == "NAME":
+                span = _without_titles(text, span)
+            if span.start < span.end and identifies(span.label, text[span.start : span.end]):
+                candidates.append(span)
+    borne = borne_words(text, candidates)
+    beside = zip([None, *candidates[:-1]], candidates, [*candidates[1:], None], strict=False)
+    return tuple(
+        span for previous, span, following in beside if is_meant(text, span, Neighbours(previous, following, borne))
+    )
 
 
 def identifies(label: str, words: str) -> bool:

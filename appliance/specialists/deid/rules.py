@@ -59,7 +59,7 @@ def shaped(
 
 def in_context(label: str, words: str, value: str, check: Check | None = None) -> Rule:
     """A rule for a value that is only an identifier after one of `words` ("MRN: ", "account no. is ")."""
-    pattern = rf"(?<![A-Z0-9])(?:{words})\.?{_NUMBER_WORD}{_GAP}(?P<id>{value})(?![A-Z0-9])"
+    pattern = rf"(?<![A-Z0-9])(?:{words})(?![A-Z])\.?{_NUMBER_WORD}{_GAP}(?P<id>{value})(?![A-Z0-9])"
     return Rule(label, re.compile(pattern, re.IGNORECASE), check)
 
 
