@@ -11,7 +11,7 @@ APPLIANCE := $(VENV)/bin/appliance
 DEMO_HOME := .appliance/demo
 STAMPS := $(VENV)/.stamps
 
-.PHONY: help demo demo-stop test test-long lint bench train clean
+.PHONY: help demo demo-stop test test-long lint bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile

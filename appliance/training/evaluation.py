@@ -325,7 +325,7 @@ def subject_of_home(root: Path, specialist_id: str, opened: ExitStack) -> Subjec
 def subject_of_file(path: Path, base_folder: Path) -> Subject:
     """A specialist file that is not installed; `base_folder` is the `models/minilm` of some data folder."""
     file = read_specialist(path, bytes_max=SpecialistsConfig().file_bytes_max)
-    place = path if file.has_adapter else None
+    place = path.resolve() if file.has_adapter else None  # the worker has a working folder of its own
     adapter = Adapter(file.sha256, place, file.sha256 if place else None, file.head)
     return Subject(file.manifest, adapter, open_base_model(Home(base_folder.resolve().parent.parent)))
 
