@@ -43,6 +43,8 @@ IDENTIFIERS = [
     ("PHONE", "page Dr. Lima at 7731", "7731"),
     ("PHONE", "pager for surgery p7731", "7731"),
     ("PHONE", "call the desk, x612", "612"),
+    ("PHONE", "ward nurse x612", "612"),
+    ("PHONE", "Ana Lima (x612)", "612"),
     ("PHONE", "office 8812", "8812"),
     ("SSN", "078-05-1120", "078-05-1120"),
     ("SSN", "ssn: xxx-xx-1120", "xxx-xx-1120"),
@@ -158,7 +160,7 @@ call 911|call light|no 12|insulin lispro 100 units/mL|S1 2ND|H1 5HT|7.5-325 mg|H
 3/5 strength in|v 10.12.14|he may 2 times|may take|1/2 tablet|2-3 times|MAR 12 given?|1998|in 2019|Monday|10:30
 140/4.0|5-10 mg|rated 3/10|march 4 miles|on 5/5 motor|C3-4-5|50-year-old|89 y/o|temp 96 F|95% on RA|5.10.12
 ages 5-10|20/20 vision|1/2/3
-lens +19.5 D|+19.50 and +20.25 D|objective x400|in May-Thurner syndrome
+lens +19.5 D|+19.50 and +20.25 D|objective x400|saline x500 cc|in May-Thurner syndrome
 version 4.12.23|seen at 1400 hours
 group 12345 controls|subject 12 years|skin tag 3mm|claim 500 dollars|IT band 10 reps
 user 2|screening 100mg|platelets 3.5|Rx: 500 mg|policy 100-200 mg|tag 25mg""".replace("\n", "|").split("|")
@@ -223,6 +225,13 @@ def test_longest_reading_wins_among_overlapping_patterns():
 )
 def test_number_that_stands_apart_from_a_month_is_no_day_of_it(text, date):
     assert found(text) == [("DATE", date)]
+
+
+def test_fax_behind_a_number_is_about_it_unless_another_number_follows():
+    assert found("Tel 617-555-0123, fax to 617-555-0199") == [("PHONE", "617-555-0123"), ("FAX", "617-555-0199")]
+    assert found("Tel 617-555-0123 Fax: 617-555-0199") == [("PHONE", "617-555-0123"), ("FAX", "617-555-0199")]
+    assert found("617-555-0123 fax 617-555-0199") == [("PHONE", "617-555-0123"), ("FAX", "617-555-0199")]
+    assert found("617-555-0199 fax") == [("FAX", "617-555-0199")]
 
 
 def test_international_number_ends_with_its_line():

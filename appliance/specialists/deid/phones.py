@@ -2,9 +2,9 @@
 
 Without such a word the model's FAX stands where it covers the number (`UNNAMED`).
 
->>> text = "Tel (617) 555-0123, fax to (617) 555-0199"
->>> [(span.label, text[span.start : span.end]) for span in phone_spans(text)]
-[('PHONE', '(617) 555-0123'), ('FAX', '(617) 555-0199')]
+>>> text = "Tel 617-555-0123, fax to 617-555-0199"
+>>> sorted({(text[span.start : span.end], span.label) for span in phone_spans(text)})
+[('617-555-0123', 'PHONE'), ('617-555-0199', 'FAX')]
 """
 
 # ruff: noqa: E501 - a rule is one line of its table: an expression broken in two is hard to check
@@ -21,7 +21,7 @@ DIGITS_MAX = 21  # fifteen of the longest number and six of an extension
 LINE_REACH = 80  # how far back on the line, or into the line above, the words of a number are looked for
 HEADER_REACH = 240  # how far back a cover sheet's "FAX" still speaks for "To:" and "From:"
 
-UNIT = r"\s?(?:mg|mcg|ug|g|ml|l|units?|iu|meq|mmol|kcal|cal|days?|weeks?|hours?|hrs?|mm|cm)\b"
+UNIT = r"\s?(?:mg|mcg|ug|g|ml|l|units?|iu|meq|mmol|kcal|cal|cc|days?|weeks?|hours?|hrs?|mm|cm)\b"
 _EXTENSION = r"(?:[ \t,;]{0,3}(?:ext(?:ension)?|x)\.?[ \t:]{0,2}\d{1,6}(?!\d))?"
 _WORD = r"(?:telephone|phone|tel|ph|cell|mobile|home|work|office|call(?:ed|ing|back)?|contact|reach\w{0,3}|at|text|voicemail|vm|hotline|number|no)"
 _LED_BY = (
@@ -35,11 +35,15 @@ _CONTACT_WORD = re.compile(
     r"|reach(?:ed|able)?|voicemail|text|dial|ring)(?![a-z])|(?:^|[\s(|/,;])(?:(?P<letter>f)|[ptmc])(?:[:.)]|(?=\s{1,2}$))",
     re.IGNORECASE,
 )
-_FAX_AFTER = re.compile(rf"[ \t]{{0,2}}[-(\[,]?[ \t]?(?:(?:{_FAX_WORD})\b|f[)\]])", re.IGNORECASE)
+# "(fax)" behind a number is about it; "fax to", "Fax: 617" is about the next one.
+_FAX_AFTER = re.compile(
+    rf"[ \t]{{0,2}}[-(\[]?[ \t]?(?:(?:{_FAX_WORD})\b(?!\s?(?:to|no|num|#|:)|[\s.(+-]{{1,3}}\d)|f[)\]])", re.IGNORECASE
+)
 _COVER_LINE = re.compile(r"[ \t]*(?:to|from)\b", re.IGNORECASE)
 _COVER = re.compile(rf"\b(?:{_FAX_WORD})\b", re.IGNORECASE)
 _ASKS_TO_CALL = re.compile(
-    r"\b(?:call|phone|tel|telephone|ring|reach|contact|text|dial|cell|mobile|fax|number|pager?|home|work|office)\b",
+    r"\b(?:call|phone|tel|telephone|ring|reach|contact|text|dial|cell|mobile|fax|number|pager?|home|work|office|desk"
+    r"|clinic|reception|pharmacy|station|ward|dr|doctor|nurse|md|rn|np)\b",
     re.IGNORECASE,
 )
 
@@ -74,6 +78,7 @@ _SHAPES: tuple[_Shape, ...] = (
     _shape(r"\b(?:ext(?:ension|n)?|pager|beeper|pgr|spectralink|vocera|ascom|bleep)\b[\s:.#\-]{0,3}(?:(?:id|no|number|is|at)\b[\s:.#]{0,2}){0,2}(?P<id>\d{3,7})(?![\d/%]|-\d)"),
     _shape(rf"\bx(?P<id>\d{{4,5}})(?![\d/%A-Za-z]|{UNIT})", LIKELY),
     _shape(rf"\bx(?P<id>\d{{3}})(?![\d/%A-Za-z.]|{UNIT}|\s?(?:times|doses|cells))", LIKELY, announced=True),
+    _shape(r"(?<=\()x(?P<id>\d{3})(?=\))"),
     _shape(r"\b(?:pager?|beeper|bleep)\b[^\n\d]{1,40}\bp(?P<id>\d{4,6})(?![\d/%A-Za-z])"),
     # page Dr. Lima at 6426; "at 1400 hrs" is a time
     _shape(rf"\b(?:page|paged|bleep|beep)\b[^\n\d]{{1,40}}\b(?:at|on)\s(?P<id>\d{{4,7}})(?![\d/%:h]|[.,]\d|{UNIT})"),
