@@ -185,6 +185,7 @@ def test_word_whose_neighbours_speak_against_its_label_is_dropped(text, part, la
         ("93F with a fall", "93", "AGE"),
         ("seen on 3/5 here", "3/5", "DATE"),
         ("last seen 11/95", "11/95", "DATE"),
+        ("well\n4/4 no pain", "4/4", "DATE"),
         ("the 14th", "14th", "DATE"),
         ("on March 3 and 5", "5", "DATE"),
         ("account no. 2339-0", "2339-0", "ACCOUNT"),

@@ -210,7 +210,8 @@ def _is_day(first: int, second: int, before: str, after: str, dated: bool) -> bo
         return False
     if _COUNTED_AFTER.match(after) or _MEASURED_DATE.search(before):
         return False
-    return dated or not (first == second or SCORE_CONTEXT.search(before))
+    begins_line = not before.rpartition("\n")[2].strip()  # the day of an entry
+    return dated or begins_line or not (first == second or SCORE_CONTEXT.search(before))
 
 
 def _is_code(words: str, before: str) -> bool:
