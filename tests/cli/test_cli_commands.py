@@ -135,12 +135,12 @@ def test_log_is_verified_exported_and_its_checkpoint_printed(run, tmp_path):
 
 
 def changed_behind_its_back(run, folder: Path, statement: str) -> tuple[Path, int]:
-    """A copy of the data folder with one statement run on its log, and the first sealed record's number."""
+    """A copy of the data folder with one statement run on its log, and the newest sealed record's number."""
     home = folder / "home"
     shutil.copytree(run.home, home, copy_function=link_or_copy)
     connection = sqlite3.connect(home / "audit" / "log.db")
     with connection:
-        (seq,) = connection.execute("SELECT min(seq) FROM record WHERE env_ct IS NOT NULL").fetchone()
+        (seq,) = connection.execute("SELECT max(seq) FROM record WHERE env_ct IS NOT NULL").fetchone()
         assert connection.execute(statement, {"seq": seq}).rowcount > 0
     connection.close()
     return home, seq
