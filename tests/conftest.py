@@ -131,15 +131,19 @@ def server(home_template: Path, tmp_path_factory: pytest.TempPathFactory):
     home = folder / "home"
     shutil.copytree(home_template, home, copy_function=link_or_copy)
     process, url, token = start_server(home, folder / "server.log")
-    setup = {"token": token, "username": "admin", "password": ADMIN_PASSWORD}
-    assert httpx.post(f"{url}/v1/setup", json=setup, trust_env=False, timeout=30).status_code == 201
-    running = Server(url, home, process.pid)
-    with running.client("admin", ADMIN_PASSWORD) as admin:
-        for name, password, role in (("auditor", AUDITOR_PASSWORD, "auditor"), ("ana", USER_PASSWORD, "user")):
-            body = {"username": name, "password": password, "roles": [role]}
-            assert admin.post("/v1/accounts", json=body).status_code == 201
-    yield running
-    assert stop_server(process) == 0
+    try:
+        setup = {"token": token, "username": "admin", "password": ADMIN_PASSWORD}
+        assert httpx.post(f"{url}/v1/setup", json=setup, trust_env=False, timeout=30).status_code == 201
+        running = Server(url, home, process.pid)
+        with running.client("admin", ADMIN_PASSWORD) as admin:
+            for name, password, role in (("auditor", AUDITOR_PASSWORD, "auditor"), ("ana", USER_PASSWORD, "user")):
+                body = {"username": name, "password": password, "roles": [role]}
+                assert admin.post("/v1/accounts", json=body).status_code == 201
+        yield running
+        assert stop_server(process) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture
