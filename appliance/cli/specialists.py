@@ -61,6 +61,6 @@ def show_specialist(
 def _cell(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_cell(part)}" for name, part in value.items())
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ", ".join(_cell(part) for part in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
