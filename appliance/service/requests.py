@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import secrets
 import time
 from collections import Counter
@@ -67,7 +68,7 @@ async def answer(appliance: Appliance, principal: Principal, request: Specialist
     record cannot be made (nothing is released), `QueueFull`, `EngineUnavailable`, `DeadlineExceeded` from the engine.
     """
     started = time.monotonic()
-    about: dict[str, AttributeValue] = {"via": appliance.via, "requested": request.specialist[:64]}
+    about: dict[str, AttributeValue] = {"via": appliance.via, "requested": _recordable_id(request.specialist)}
     async with recorded_exchange(appliance.audit, principal, f"specialist.{request.operation}", about) as exchange:
         authorize(principal, Action.SPECIALIST_RUN)
         check_text(request.text, appliance.config.limits)
@@ -117,7 +118,13 @@ def answer_content(result: Answer) -> bytes:
     return msgspec.json.encode(body, order="sorted")
 
 
+_SPECIALIST_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _TASKS = {Task.TAG: tag, Task.CLASSIFY: classify}
+
+
+def _recordable_id(specialist: str) -> str:
+    """The id that was asked for. Anything else may be a note in the wrong field; no free text enters an envelope."""
+    return specialist if _SPECIALIST_ID.fullmatch(specialist) else "(not an id)"
 
 
 def _task_for(entry: SpecialistEntry, request: SpecialistRequest) -> Task:

@@ -33,7 +33,7 @@ from appliance.errors import (
     UnknownOption,
 )
 from appliance.service.appliance import Appliance
-from appliance.service.requests import Operation, SpecialistRequest, answer, answer_content
+from appliance.service.requests import Operation, SpecialistRequest, _recordable_id, answer, answer_content
 from appliance.specialists.registry import Registry
 from appliance.specialists.tokenization import WordPiece
 from appliance.storage.database import open_database
@@ -359,3 +359,9 @@ def test_classifier_answers_with_its_labels_and_they_are_sealed(opened):
     assert released.value.labels[0].label == "urgent"
     assert released.value.redaction is None
     assert appliance.audit.events[1].content == answer_content(released.value)
+
+
+def test_note_in_the_wrong_field_does_not_enter_the_envelope():
+    assert _recordable_id("phi-deid") == "phi-deid"
+    assert _recordable_id("Margaret O'Neill, MRN 4471") == "(not an id)"
+    assert _recordable_id("a" * 65) == "(not an id)"
