@@ -145,6 +145,53 @@ class AuditConfig(_Section):
     restart_backoff_s: float = Field(default=0.1, gt=0)
     restart_backoff_max_s: float = Field(default=10.0, gt=0)
     disk_free_bytes_min: int = Field(default=64 * 1024 * 1024, ge=0)
+    reserve_bytes: int = Field(default=8 * 1024 * 1024, ge=0)  # given up to record that recording pauses
+    index: bool = True  # blind index of actor, event, exchange, specialist, address and subject
+    signing_overlap_s: float = Field(default=86400.0, gt=0)  # after a rotation both keys sign for this long
+    scanned_max: int = Field(default=5_000_000, ge=1)  # records that one search opens at most
+
+
+class RetentionConfig(_Section):
+    """How long records are kept, in months, as a new log begins. Later it is lengthened through the log only."""
+
+    exchange_months: int = Field(default=72, ge=6, le=1200)
+    administration_months: int = Field(default=72, ge=6, le=1200)
+    expire_every_s: float = Field(default=86400.0, gt=0)
+
+
+class WitnessConfig(_Section):
+    """Where checkpoints go besides this machine. `url` and `verifier_key` as the witness prints them; empty: none."""
+
+    url: str = Field(default="", max_length=300)
+    verifier_key: str = Field(default="", max_length=300)
+    every_s: float = Field(default=10.0, gt=0)
+    timeout_s: float = Field(default=5.0, gt=0)
+    ca_certificate: Path | None = None
+    exposure_target_s: float = Field(default=60.0, gt=0)  # an alarm is raised beyond twice this
+
+
+class SiemConfig(_Section):
+    """RFC 5424 syslog over TLS (RFC 5425). Empty host: none. Envelope fields only, never contents."""
+
+    host: str = Field(default="", max_length=253)
+    port: int = Field(default=6514, ge=1, le=65535)
+    ca_certificate: Path | None = None  # None: the system's authorities
+    client_certificate: Path | None = None
+    client_key: Path | None = None
+    enterprise_id: int = Field(default=32473, ge=1)  # of the structured data; 32473 is reserved for examples
+    batch_max: int = Field(default=200, ge=1, le=5000)
+    every_s: float = Field(default=2.0, gt=0)
+    timeout_s: float = Field(default=10.0, gt=0)
+
+
+class KeysConfig(_Section):
+    """Where the root key comes from at a start. A passphrase is asked for or read from a descriptor, never from here."""
+
+    source: Literal["file", "credential", "passphrase"] = "file"
+    file: Path | None = None  # None: keys/root.key in the data folder
+    credential: str = Field(default="cloister-root-key", pattern=r"^[A-Za-z0-9._-]+$", max_length=100)
+    passphrase_failures_max: int = Field(default=5, ge=1)
+    passphrase_lock_s: float = Field(default=60.0, gt=0)
 
 
 class AccountsConfig(_Section):
@@ -180,6 +227,10 @@ class _Settings(BaseSettings):
     limits: LimitsConfig = LimitsConfig()
     engine: EngineConfig = EngineConfig()
     audit: AuditConfig = AuditConfig()
+    retention: RetentionConfig = RetentionConfig()
+    witness: WitnessConfig = WitnessConfig()
+    siem: SiemConfig = SiemConfig()
+    keys: KeysConfig = KeysConfig()
     accounts: AccountsConfig = AccountsConfig()
     specialists: SpecialistsConfig = SpecialistsConfig()
 
@@ -205,6 +256,10 @@ class Config:
     limits: LimitsConfig
     engine: EngineConfig
     audit: AuditConfig
+    retention: RetentionConfig
+    witness: WitnessConfig
+    siem: SiemConfig
+    keys: KeysConfig
     accounts: AccountsConfig
     specialists: SpecialistsConfig
 

@@ -18,7 +18,10 @@ thing, and what to do. `hint` is the remedy on a line of its own. No message car
     │   ├── RecordNotFound
     │   └── AccountNotFound
     ├── Conflict
-    │   └── AccountExists
+    │   ├── AccountExists
+    │   ├── UnderLegalHold          a hold covers what was to be destroyed
+    │   ├── RetentionShortened      retention is lengthened only
+    │   └── SecondPersonNeeded      the person who asked cannot approve
     ├── EngineError
     │   ├── QueueFull               carries retry_after_s
     │   ├── EngineUnavailable       the worker died or is restarting
@@ -30,10 +33,14 @@ thing, and what to do. `hint` is the remedy on a line of its own. No message car
     │   └── BaseModelUnavailable    no source can be reached
     ├── AuditError
     │   ├── AuditUnavailable        not recorded, therefore not released
-    │   └── AuditLogInvalid         the log does not verify
+    │   │   └── AuditPaused         the disk is nearly full; recording resumes by itself
+    │   ├── AuditLogInvalid         the log does not verify
+    │   ├── AuditQuarantined        something outside remembers a longer or another log
+    │   └── WitnessRefused          a witness did not cosign, and said why
     ├── KeyMaterialError
     │   ├── WrongKey                a key does not match its check value
     │   ├── KeystoreInvalid
+    │   ├── KeystoreLocked          a passphrase is needed, or too many were wrong
     │   └── DecryptionFailed        one message for every cause
     ├── HomeError                   the data folder
     │   ├── HomeNotInitialised
@@ -119,6 +126,18 @@ class AccountExists(Conflict):
     code = "account_exists"
 
 
+class UnderLegalHold(Conflict):
+    code = "under_legal_hold"
+
+
+class RetentionShortened(Conflict):
+    code = "retention_shortened"
+
+
+class SecondPersonNeeded(Conflict):
+    code = "second_person_needed"
+
+
 class EngineError(ApplianceError):
     code = "engine_error"
 
@@ -163,8 +182,20 @@ class AuditUnavailable(AuditError):
     code = "audit_unavailable"
 
 
+class AuditPaused(AuditUnavailable):
+    code = "audit_paused"
+
+
 class AuditLogInvalid(AuditError):
     code = "audit_log_invalid"
+
+
+class AuditQuarantined(AuditError):
+    code = "audit_quarantined"
+
+
+class WitnessRefused(AuditError):
+    code = "witness_refused"
 
 
 class KeyMaterialError(ApplianceError):
@@ -177,6 +208,10 @@ class WrongKey(KeyMaterialError):
 
 class KeystoreInvalid(KeyMaterialError):
     code = "keystore_invalid"
+
+
+class KeystoreLocked(KeyMaterialError):
+    code = "keystore_locked"
 
 
 class DecryptionFailed(KeyMaterialError):

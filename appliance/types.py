@@ -118,6 +118,8 @@ class AuditEvent:
 
     `content` (what a person typed or an answer) is sealed apart from the envelope, so that it can be destroyed
     alone. `record_id` is 16 random bytes chosen by the caller: appending the same id twice records it once.
+    `subject` is whom the content is about, as the caller names them (a case or patient number): it chooses the key of
+    the content and enters no record. `urgent`: recorded even while the log is paused for lack of space.
     """
 
     event: str
@@ -127,6 +129,8 @@ class AuditEvent:
     record_id: bytes
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
     content: bytes | None = None
+    subject: str = ""
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

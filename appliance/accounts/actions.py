@@ -28,6 +28,10 @@ class Action(StrEnum):
     AUDIT_VERIFY = "audit.verify"
     AUDIT_CHECKPOINT = "audit.checkpoint"
     AUDIT_EXPORT = "audit.export"
+    AUDIT_HOLD = "audit.hold"
+    AUDIT_RETENTION = "audit.retention"
+    AUDIT_ERASE = "audit.erase"
+    KEYS_MANAGE = "keys.manage"
     API_KEYS_OWN = "api_keys.own"
     API_KEYS_MANAGE = "api_keys.manage"
     ACCOUNTS_MANAGE = "accounts.manage"
@@ -56,6 +60,7 @@ ROLE_ACTIONS: Mapping[Role, frozenset[Action]] = {
             Action.AUDIT_VERIFY,
             Action.AUDIT_CHECKPOINT,
             Action.AUDIT_EXPORT,
+            Action.AUDIT_HOLD,
         }
     ),
     "admin": frozenset(
@@ -64,6 +69,10 @@ ROLE_ACTIONS: Mapping[Role, frozenset[Action]] = {
             Action.SPECIALISTS_MANAGE,
             Action.AUDIT_VERIFY,
             Action.AUDIT_CHECKPOINT,
+            Action.AUDIT_HOLD,
+            Action.AUDIT_RETENTION,
+            Action.AUDIT_ERASE,
+            Action.KEYS_MANAGE,
             Action.API_KEYS_MANAGE,
             Action.ACCOUNTS_MANAGE,
             Action.SYSTEM_STATUS,
@@ -71,8 +80,16 @@ ROLE_ACTIONS: Mapping[Role, frozenset[Action]] = {
     ),
 }
 
-# A person must be present for these: a key that could make accounts or keys would outlive its own revocation.
-SCOPES: frozenset[Action] = frozenset(Action) - {Action.ACCOUNTS_MANAGE, Action.API_KEYS_MANAGE, Action.API_KEYS_OWN}
+# A person must be present for these: a key that could make accounts or keys would outlive its own revocation, and what
+# is destroyed or let go is the decision of people.
+SCOPES: frozenset[Action] = frozenset(Action) - {
+    Action.ACCOUNTS_MANAGE,
+    Action.API_KEYS_MANAGE,
+    Action.API_KEYS_OWN,
+    Action.AUDIT_HOLD,
+    Action.AUDIT_ERASE,
+    Action.KEYS_MANAGE,
+}
 
 
 def authorize(principal: Principal, action: Action) -> None:

@@ -20,6 +20,7 @@ BODY_BYTES_MAX = 64 * 1024
 VERSION = 1
 Value = str | int
 Destroyed = Literal["content", "all"]
+Grade = Literal["A", "B"]  # how final the destruction of keys is; see README, "Shredding"
 
 
 def genesis(log_id: bytes, origin: str, public_key: bytes, software: str) -> bytes:
@@ -72,6 +73,67 @@ def epoch_begun(previous_checkpoint: str, lost_from: int, lost_to: int) -> bytes
     return _body("epoch", previous=previous_checkpoint, lost_from=lost_from, lost_to=lost_to)
 
 
+def purge(record_class: int, month: int, parts: Destroyed, reason: str, approvals: str) -> bytes:
+    """The ciphertexts of every earlier record of this class and month are about to be destroyed: retention ended.
+
+    As `tombstone`, without naming records: their headers say class and month, so that a verifier decides alike.
+    """
+    return _body("purge", **{"class": record_class}, month=month, parts=parts, reason=reason, approvals=approvals)
+
+
+def shred(scopes: Iterable[bytes], subject: str, grade: Grade, reason: str, approvals: str) -> bytes:
+    """The contents of every earlier record sealed under these keys (`con_scope`) are about to be destroyed.
+
+    `subject` is the keyed hash (hex) of whom they are about, empty when the keys are named for another reason.
+    """
+    return _body("shred", scopes=format_ids(scopes), subject=subject, grade=grade, reason=reason, approvals=approvals)
+
+
+def erased(authorised_by: int, records: int) -> bytes:
+    """What the record `authorised_by` announced is done: the ciphertexts of so many records are gone."""
+    return _body("erased", authorised_by=authorised_by, records=records)
+
+
+def hold_set(
+    hold: bytes, scopes: Iterable[bytes], subjects: Iterable[bytes], classes: Iterable[int], reason: str
+) -> bytes:
+    """Nothing that this covers may be destroyed until it is released: keys, subjects (keyed hashes), whole classes."""
+    listed = ",".join(str(number) for number in sorted(set(classes)))
+    return _body(
+        "hold.set",
+        hold=hold.hex(),
+        scopes=format_ids(scopes),
+        subjects=format_ids(subjects),
+        classes=listed,
+        reason=reason,
+    )
+
+
+def hold_released(hold: bytes, approvals: str) -> bytes:
+    """Two people let it go: `approvals` names both ids."""
+    return _body("hold.release", hold=hold.hex(), approvals=approvals)
+
+
+def retention_set(record_class: int, months: int) -> bytes:
+    """How long records of this class are kept from now on; never less than before."""
+    return _body("retention", **{"class": record_class}, months=months)
+
+
+def paused(reason: str) -> bytes:
+    """Recording pauses, and with it every answer. `reason` is a code (`disk_full`)."""
+    return _body("audit.paused", reason=reason)
+
+
+def resumed() -> bytes:
+    """Recording goes on after a pause."""
+    return _body("audit.resumed")
+
+
+def key_distrusted(public_key: bytes, after_size: int) -> bytes:
+    """This signing key was compromised: what it signed beyond `after_size` records proves nothing."""
+    return _body("key.distrust", key=public_key.hex(), after_size=after_size)
+
+
 def parse_control(body: bytes) -> dict[str, Value]:
     """The fields of a body. Raises `ValueError` unless it is in canonical form, so that a body has one reading."""
     if len(body) > BODY_BYTES_MAX:
@@ -111,6 +173,22 @@ def parse_ranges(text: str) -> list[tuple[int, int]]:
     if format_ranges(ranges) != text:
         raise ValueError("ranges of sequence numbers are not in canonical form")
     return ranges
+
+
+def format_ids(ids: Iterable[bytes]) -> str:
+    """Hex, ascending, each once, separated by commas; empty for none."""
+    return ",".join(sorted({identifier.hex() for identifier in ids}))
+
+
+def parse_ids(text: str, length: int) -> list[bytes]:
+    """The inverse of `format_ids` for ids of `length` bytes. Raises `ValueError`."""
+    if not text:
+        return []
+    pieces = text.split(",")
+    ids = [bytes.fromhex(piece) for piece in pieces if len(piece) == 2 * length]
+    if len(ids) != len(pieces) or format_ids(ids) != text:
+        raise ValueError("ids are not in canonical form")
+    return ids
 
 
 def _body(event: str, **fields: Value) -> bytes:

@@ -18,7 +18,7 @@ from appliance.errors import HomeError, HomeNotInitialised, HomeTooNew
 from appliance.storage.database import Engine, Journal, open_database, reading
 from appliance.storage.tables import app_metadata, audit_metadata, keystore_metadata
 
-REVISIONS = ("0001_first_light",)  # oldest first
+REVISIONS = ("0001_first_light", "0002_audit_promises")  # oldest first
 HEAD = REVISIONS[-1]
 
 

@@ -121,6 +121,70 @@ checkpoint = Table(
 )
 
 
+# Below: derived from the records, kept so that nobody has to read all of them. Each can be built again.
+
+blind = Table(
+    "blind",
+    audit_metadata,
+    Column("token", LargeBinary, primary_key=True),  # HMAC of a field's value, or the first bytes of a content scope
+    Column("seq", _Int64, primary_key=True, autoincrement=False),
+    _bytes_exactly("token", 12),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+hold = Table(
+    "hold",
+    audit_metadata,
+    Column("hold_id", LargeBinary, primary_key=True),
+    Column("set_seq", _Int64, nullable=False),
+    Column("released_seq", _Int64, nullable=True),
+    _bytes_exactly("hold_id", 8),
+    sqlite_strict=True,
+)
+
+hold_item = Table(
+    "hold_item",
+    audit_metadata,
+    Column("hold_id", LargeBinary, ForeignKey("hold.hold_id"), primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("value", LargeBinary, primary_key=True),  # scope id, keyed hash of a subject, or one byte of class
+    _one_of("kind", ("scope", "subject", "class")),
+    sqlite_strict=True,
+)
+
+retention = Table(
+    "retention",
+    audit_metadata,
+    Column("class", _Int64, primary_key=True, autoincrement=False, key="class_"),
+    Column("months", _Int64, nullable=False),
+    Column("seq", _Int64, nullable=False),  # of the record that says so
+    CheckConstraint("months >= 6", name="months_floor"),
+    sqlite_strict=True,
+)
+
+erasure = Table(
+    "erasure",
+    audit_metadata,
+    Column("seq", _Int64, primary_key=True, autoincrement=False),  # of the record that authorised it
+    Column("keys_destroyed", _Int64, nullable=False),  # 0 until the keys are gone: only then ciphertexts may follow
+    Column("next_seq", _Int64, nullable=False),  # where the deletion of ciphertexts goes on
+    Column("erased", _Int64, nullable=False),  # records whose ciphertexts are gone
+    Column("done_seq", _Int64, nullable=True),  # of the record that says it is finished
+    sqlite_strict=True,
+)
+
+outbox = Table(
+    "outbox",
+    audit_metadata,
+    Column("sink", Text, primary_key=True),
+    Column("next_seq", _Int64, nullable=False),  # the first record that the sink has not been sent
+    Column("anchored_size", _Int64, nullable=False),  # of the newest checkpoint that the sink acknowledged
+    Column("anchored_ms", _Int64, nullable=False),
+    sqlite_strict=True,
+)
+
+
 # --- keys/keystore.db -------------------------------------------------------------------------------------------
 
 root_slot = Table(

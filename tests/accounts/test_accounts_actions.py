@@ -31,6 +31,10 @@ MATRIX = """
     audit.verify        yes   yes      yes    yes
     audit.checkpoint    yes   yes      yes    yes
     audit.export        no    yes      no     yes
+    audit.hold          no    yes      yes    no
+    audit.retention     no    no       yes    yes
+    audit.erase         no    no       yes    no
+    keys.manage         no    no       yes    no
     api_keys.own        yes   no       no     no
     api_keys.manage     no    no       yes    no
     accounts.manage     no    no       yes    no
@@ -90,11 +94,14 @@ def test_a_key_without_known_scopes_may_do_nothing(scopes):
     assert actions_of(program("user", "admin", scopes=scopes)) == frozenset()
 
 
-def test_no_key_can_make_accounts_or_keys():
+def test_no_key_can_make_accounts_or_keys_nor_decide_what_is_destroyed():
     assert {a.value for a in Action} - {a.value for a in SCOPES} == {
         "accounts.manage",
         "api_keys.manage",
         "api_keys.own",
+        "audit.erase",
+        "audit.hold",
+        "keys.manage",
     }
     everything = program(*ROLES, scopes=frozenset(a.value for a in Action))
     assert actions_of(everything) == SCOPES
