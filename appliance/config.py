@@ -185,7 +185,7 @@ class SiemConfig(_Section):
 
 
 class KeysConfig(_Section):
-    """Where the root key comes from at a start. A passphrase is asked for or read from a descriptor, never from here."""
+    """Where the root key comes from at a start. A passphrase is asked for, never written here."""
 
     source: Literal["file", "credential", "passphrase"] = "file"
     file: Path | None = None  # None: keys/root.key in the data folder
