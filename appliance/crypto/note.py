@@ -10,34 +10,48 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from dataclasses import dataclass
 
 from appliance.crypto import signing
 
 NOTE_BYTES_MAX = 1_000_000
 SIGNATURES_MAX = 100
-_ED25519 = b"\x01"
+ED25519 = b"\x01"  # signature types of the specification
+COSIGNATURE = b"\x04"
 _ID_BYTES = 4
 _DASH = "— "
 
 
-def key_id(name: str, public: bytes) -> bytes:
-    """Four bytes that say which key signed: the start of SHA-256(name || LF || 0x01 || public)."""
-    return hashlib.sha256(name.encode() + b"\n" + _ED25519 + public).digest()[:_ID_BYTES]
+@dataclass(frozen=True, slots=True)
+class SignatureLine:
+    """One line under a note's text: who, which key, and the signature, whose form depends on the key's type."""
+
+    name: str
+    key_id: bytes
+    signature: bytes
+
+    def __str__(self) -> str:
+        return f"{_DASH}{self.name} {base64.b64encode(self.key_id + self.signature).decode()}\n"
 
 
-def verifier_key(name: str, public: bytes) -> str:
+def key_id(name: str, public: bytes, kind: bytes = ED25519) -> bytes:
+    """Four bytes that say which key signed: the start of SHA-256(name || LF || type || public)."""
+    return hashlib.sha256(name.encode() + b"\n" + kind + public).digest()[:_ID_BYTES]
+
+
+def verifier_key(name: str, public: bytes, kind: bytes = ED25519) -> str:
     """The public key as text."""
-    return f"{name}+{key_id(name, public).hex()}+{base64.b64encode(_ED25519 + public).decode()}"
+    return f"{name}+{key_id(name, public, kind).hex()}+{base64.b64encode(kind + public).decode()}"
 
 
-def parse_verifier_key(text: str) -> tuple[str, bytes]:
-    """(name, public key) of a verifier key. Raises `ValueError` when its parts do not fit each other."""
+def parse_verifier_key(text: str, kind: bytes = ED25519) -> tuple[str, bytes]:
+    """(name, public key) of a verifier key of that type. Raises `ValueError` when its parts do not fit each other."""
     name, _, rest = text.strip().partition("+")
     identifier, _, encoded = rest.partition("+")
     material = _decode(encoded)
-    if not _is_name(name) or len(material) != 1 + signing.PUBLIC_BYTES or material[:1] != _ED25519:
-        raise ValueError("not an Ed25519 verifier key")
-    if key_id(name, material[1:]).hex() != identifier:
+    if not is_name(name) or len(material) != 1 + signing.PUBLIC_BYTES or material[:1] != kind:
+        raise ValueError(f"not a verifier key of type {kind.hex()} (Ed25519)")
+    if key_id(name, material[1:], kind).hex() != identifier:
         raise ValueError("the verifier key's hash does not match its key")
     return name, material[1:]
 
@@ -46,11 +60,10 @@ def sign_note(text: str, name: str, seed: bytes) -> str:
     """`text`, which ends in a line feed, with one signature by `name`."""
     if not text.endswith("\n") or _has_control(text):
         raise ValueError("a note's text ends in a line feed and has no other control character")
-    if not _is_name(name):
+    if not is_name(name):
         raise ValueError("a signer's name has no spaces, no control characters and no plus sign")
-    public = signing.public_key(seed)
-    signature = key_id(name, public) + signing.sign(seed, text.encode())
-    return f"{text}\n{_DASH}{name} {base64.b64encode(signature).decode()}\n"
+    line = SignatureLine(name, key_id(name, signing.public_key(seed)), signing.sign(seed, text.encode()))
+    return f"{text}\n{line}"
 
 
 def verify_note(note: str, name: str, public: bytes) -> str:
@@ -59,36 +72,49 @@ def verify_note(note: str, name: str, public: bytes) -> str:
     Lines of unknown signers are ignored, as the specification asks, so keys can rotate and witnesses can join. A
     line of the known key with a bad signature fails the note, whatever else it carries. Raises `ValueError`.
     """
-    if len(note.encode()) > NOTE_BYTES_MAX:
-        raise ValueError(f"a note is at most {NOTE_BYTES_MAX} bytes")
-    text, separator, signatures = note.rpartition("\n\n")
-    lines = signatures.split("\n")
-    if not separator or not signatures.endswith("\n") or not 1 < len(lines) <= SIGNATURES_MAX + 1 or _has_control(note):
-        raise ValueError("not a signed note")
-    signed, wanted, good = text + "\n", key_id(name, public), False
-    for line in lines[:-1]:
-        signer, material = _signature_line(line)
-        if signer != name or material[:_ID_BYTES] != wanted:
+    text, lines = split_note(note)
+    wanted, good = key_id(name, public), False
+    for line in lines:
+        if (line.name, line.key_id) != (name, wanted):
             continue
-        if not signing.verify(public, signed.encode(), material[_ID_BYTES:]):
+        if not signing.verify(public, text.encode(), line.signature):
             raise ValueError(f"the signature of {name} is not valid")
         good = True
     if not good:
         raise ValueError(f"the note is not signed by {name} with this key")
-    return signed
+    return text
 
 
-def _signature_line(line: str) -> tuple[str, bytes]:
+def split_note(note: str) -> tuple[str, tuple[SignatureLine, ...]]:
+    """The text and the signature lines of a note, none of them verified. Raises `ValueError` for another form."""
+    if len(note.encode()) > NOTE_BYTES_MAX:
+        raise ValueError(f"a note is at most {NOTE_BYTES_MAX} bytes")
+    text, separator, signatures = note.rpartition("\n\n")
+    if not separator or _has_control(note):
+        raise ValueError("not a signed note")
+    return text + "\n", signature_lines(signatures)
+
+
+def signature_lines(text: str) -> tuple[SignatureLine, ...]:
+    """The lines of `text`, which has nothing else, none of them verified. Raises `ValueError`."""
+    lines = text.split("\n")
+    if not text.endswith("\n") or not 1 < len(lines) <= SIGNATURES_MAX + 1 or _has_control(text):
+        raise ValueError("not a signed note")
+    return tuple(_signature_line(line) for line in lines[:-1])
+
+
+def _signature_line(line: str) -> SignatureLine:
     if not line.startswith(_DASH):
         raise ValueError("not a signature line")
     signer, _, encoded = line.removeprefix(_DASH).partition(" ")
     material = _decode(encoded)
-    if not _is_name(signer) or len(material) <= _ID_BYTES:
+    if not is_name(signer) or len(material) <= _ID_BYTES:
         raise ValueError("not a signature line")
-    return signer, material
+    return SignatureLine(signer, material[:_ID_BYTES], material[_ID_BYTES:])
 
 
-def _is_name(name: str) -> bool:
+def is_name(name: str) -> bool:
+    """Whether a signer may be called that: not empty, no spaces, no plus sign, no control character."""
     return (
         bool(name) and "+" not in name and not any(character.isspace() for character in name) and not _has_control(name)
     )
