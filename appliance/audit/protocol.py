@@ -10,11 +10,14 @@ Nothing is ever unpickled; an unknown or malformed message ends the connection.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
+from appliance.audit.control import Destroyed, Grade
+
 LENGTH_BYTES: Final = 4
+TOKENS_MAX: Final = 6
 FRAME_OVERHEAD_BYTES: Final = 64 * 1024  # envelope, field names, padding of the smaller part
 
 
@@ -25,7 +28,8 @@ class ProtocolViolation(Exception):
 class SealedRecord(msgspec.Struct, frozen=True, array_like=True):
     """One event as the sequencer sees it: ciphertext, and what the header says in clear. No plaintext, no keys.
 
-    `con_scope` is the id of the key that sealed the content, sixteen zero bytes when there is none.
+    `con_scope` is the id of the key that sealed the content, sixteen zero bytes when there is none. `tokens` go into
+    the blind index (`index.py`), at most `TOKENS_MAX` of 12 bytes; `urgent` records are taken while the log is paused.
     """
 
     record_id: bytes
@@ -37,10 +41,15 @@ class SealedRecord(msgspec.Struct, frozen=True, array_like=True):
     con_nonce: bytes
     env_ct: bytes
     con_ct: bytes | None
+    tokens: tuple[bytes, ...] = ()
+    urgent: bool = False
 
 
 class Start(msgspec.Struct, frozen=True, tag="start"):
-    """First message on the control socket: everything the sequencer is allowed to know."""
+    """First message on the control socket: everything the sequencer is allowed to know.
+
+    `seed` signs; `retiring` are seeds that signed before, newest first: after a rotation the first of them signs too.
+    """
 
     database: str
     signer_state: str
@@ -53,6 +62,10 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
     queue_max: int
     frame_bytes_max: int
     heartbeat_s: float
+    retiring: tuple[bytes, ...] = ()
+    signing_overlap_s: float = 86400.0
+    disk_free_bytes_min: int = 0
+    reserve_bytes: int = 0
 
     def __repr__(self) -> str:
         """Without the signing seed."""
@@ -64,6 +77,103 @@ class Append(msgspec.Struct, frozen=True, tag="append"):
 
     ticket: int
     record: SealedRecord
+
+
+class SetHold(msgspec.Struct, frozen=True, tag="set_hold"):
+    """Destroy nothing that this covers: keys (16 bytes), keyed hashes of subjects (16 bytes), whole classes."""
+
+    ticket: int
+    hold: bytes
+    scopes: tuple[bytes, ...]
+    subjects: tuple[bytes, ...]
+    classes: tuple[int, ...]
+    reason: str
+
+
+class ReleaseHold(msgspec.Struct, frozen=True, tag="release_hold"):
+    """End a hold. That two people asked for it is the caller's to check; `approvals` names them."""
+
+    ticket: int
+    hold: bytes
+    approvals: str
+
+
+class SetRetention(msgspec.Struct, frozen=True, tag="set_retention"):
+    """Keep records of this class for so many months; never fewer than before."""
+
+    ticket: int
+    record_class: int
+    months: int
+
+
+class Purge(msgspec.Struct, frozen=True, tag="purge"):
+    """Announce the destruction of what is sealed of one class and month. `keys`, `owners`: whose keys those are."""
+
+    ticket: int
+    record_class: int
+    month: int
+    parts: Destroyed
+    keys: tuple[bytes, ...]
+    owners: tuple[bytes, ...]
+    reason: str
+    approvals: str
+
+
+class Shred(msgspec.Struct, frozen=True, tag="shred"):
+    """Announce the destruction of the contents under these keys. `subject`: keyed hash, empty for none."""
+
+    ticket: int
+    scopes: tuple[bytes, ...]
+    classes: tuple[int, ...]
+    owners: tuple[bytes, ...]
+    subject: bytes
+    grade: Grade
+    reason: str
+    approvals: str
+
+
+class KeysDestroyed(msgspec.Struct, frozen=True, tag="keys_destroyed"):
+    """The keys of the erasure that record `seq` announced are gone: its ciphertexts may follow."""
+
+    ticket: int
+    seq: int
+
+
+class RotateSigningKey(msgspec.Struct, frozen=True, tag="rotate_signing_key"):
+    """Sign with this seed from now on. `reason` `compromised`: the old key stops at once."""
+
+    ticket: int
+    seed: bytes
+    reason: str
+
+    def __repr__(self) -> str:
+        """Without the seed."""
+        return f"RotateSigningKey(reason={self.reason!r})"
+
+
+class BackupMade(msgspec.Struct, frozen=True, tag="backup_made"):
+    """A copy of the first `size` records exists. `target` is a label."""
+
+    ticket: int
+    target: str
+    size: int
+
+
+class KeepCosigned(msgspec.Struct, frozen=True, tag="keep_cosigned"):
+    """Keep a checkpoint of this log that carries the signatures of witnesses."""
+
+    ticket: int
+    note: str
+
+
+class MoveCursor(msgspec.Struct, frozen=True, tag="move_cursor"):
+    """How far a sink outside was sent records, and the checkpoint that it acknowledged (milliseconds UTC)."""
+
+    ticket: int
+    sink: str
+    next_seq: int
+    anchored_size: int
+    anchored_ms: int
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
@@ -102,15 +212,40 @@ class Committed(msgspec.Struct, frozen=True, tag="committed"):
     entries: tuple[Entry, ...]
 
 
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    """What was asked is durable; there is no record of it."""
+
+    ticket: int
+
+
+RejectionCode = Literal[
+    "malformed", "under_legal_hold", "retention_shortened", "retired_key", "paused", "not_found", "conflict"
+]
+
+
 class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
-    """This record is malformed and was not recorded."""
+    """This was not recorded and nothing was changed; `code` is stable."""
 
     ticket: int
     message: str
+    code: RejectionCode = "malformed"
+    hint: str | None = None
 
 
-Request = Start | Append
-Answer = Hello | Refused | Committed | Rejected
+Administration = (
+    SetHold
+    | ReleaseHold
+    | SetRetention
+    | Purge
+    | Shred
+    | KeysDestroyed
+    | RotateSigningKey
+    | BackupMade
+    | KeepCosigned
+    | MoveCursor
+)
+Request = Start | Append | Administration
+Answer = Hello | Refused | Committed | Done | Rejected
 
 _encoder = msgspec.msgpack.Encoder()
 _requests = msgspec.msgpack.Decoder(Request)

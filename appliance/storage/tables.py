@@ -128,6 +128,7 @@ blind = Table(
     audit_metadata,
     Column("token", LargeBinary, primary_key=True),  # HMAC of a field's value, or the first bytes of a content scope
     Column("seq", _Int64, primary_key=True, autoincrement=False),
+    Index(None, "seq"),  # what an erasure deletes by; it grows at its end only, so that it costs an append little
     _bytes_exactly("token", 12),
     sqlite_strict=True,
     sqlite_with_rowid=False,

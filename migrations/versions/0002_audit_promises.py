@@ -37,6 +37,8 @@ def upgrade_audit() -> None:
         sqlite_strict=True,
         sqlite_with_rowid=False,
     )
+    op.create_index(op.f("ix_blind_seq"), "blind", ["seq"])
+    index_what_is_there()
     op.create_table(
         "hold",
         sa.Column("hold_id", sa.LargeBinary(), nullable=False),
@@ -83,6 +85,20 @@ def upgrade_audit() -> None:
         sa.Column("anchored_ms", INT64, nullable=False),
         sa.PrimaryKeyConstraint("sink", name=op.f("pk_outbox")),
         sqlite_strict=True,
+    )
+
+
+def index_what_is_there() -> None:
+    """Tokens that need no key: the scope of a content (bytes 49 to 64 of a header; zeros: none), and for every record
+    that it has no others.
+    """
+    bind = op.get_bind()
+    bind.execute(sa.text("INSERT INTO blind (token, seq) SELECT zeroblob(12), seq FROM record"))
+    bind.execute(
+        sa.text(
+            "INSERT INTO blind (token, seq) SELECT substr(header, 49, 12), seq FROM record "
+            "WHERE length(header) = 200 AND substr(header, 49, 16) <> zeroblob(16)"
+        )
     )
 
 
