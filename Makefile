@@ -50,16 +50,20 @@ $(STAMPS)/chromium: $(STAMPS)/venv
 	@tests/setup/chromium.sh
 	@touch $@
 
+$(STAMPS)/strace: $(STAMPS)/venv
+	@tests/setup/strace.sh
+	@touch $@
+
 demo: $(STAMPS)/runtime
 	@APPLIANCE_HOME=$(CURDIR)/$(DEMO_HOME) $(PYTHON) -m appliance.cli.demo
 
 demo-stop:
 	@APPLIANCE_HOME=$(CURDIR)/$(DEMO_HOME) $(PYTHON) -m appliance.cli.demo --stop
 
-test: $(STAMPS)/dev $(STAMPS)/base-model $(STAMPS)/chromium
+test: $(STAMPS)/dev $(STAMPS)/base-model $(STAMPS)/chromium $(STAMPS)/strace
 	$(PYTHON) -m pytest -m "not long"
 
-test-long: $(STAMPS)/training $(STAMPS)/base-model $(STAMPS)/chromium
+test-long: $(STAMPS)/training $(STAMPS)/base-model $(STAMPS)/chromium $(STAMPS)/strace
 	$(PYTHON) -m pytest -m "long or not long"
 
 lint: $(STAMPS)/dev

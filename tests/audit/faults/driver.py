@@ -1,0 +1,88 @@
+"""What a child of the zygote runs: the real writer, or the real sequencer, and nothing that is not in the product.
+
+    append_batches(descriptor, start, 5)      # acknowledges every batch with one write to the descriptor
+
+Records follow from their numbers, so that whoever looks at the log afterwards knows what belongs into it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+
+from appliance.audit import sequencer
+from appliance.audit.clock import read_clock
+from appliance.audit.protocol import SealedRecord, Start
+from appliance.audit.writer import LogWriter
+
+ACKNOWLEDGED = b"ack "
+
+
+def noise(what: str, size: int) -> bytes:
+    """Bytes that follow from a name."""
+    return hashlib.shake_128(what.encode()).digest(size)
+
+
+def id_of(number: int) -> bytes:
+    """The record id of a number."""
+    return noise(f"id {number}", 16)
+
+
+def sealed(number: int, content_bytes: int = 1500) -> SealedRecord:
+    """A record as the sequencer sees it; nobody opens it, so its ciphertexts may be any bytes."""
+    return SealedRecord(
+        record_id=id_of(number),
+        record_class=1,
+        month=600,
+        env_key=noise("env", 16),
+        con_scope=noise(f"con {number % 7}", 16),
+        env_nonce=noise(f"en {number}", 24),
+        con_nonce=noise(f"cn {number}", 24),
+        env_ct=noise(f"e {number}", 288),
+        con_ct=noise(f"c {number}", content_bytes),
+    )
+
+
+def append_batches(
+    descriptor: int,
+    start: Start,
+    batches: int,
+    batch: int = 3,
+    first: int = 0,
+    wal_pages: int | None = None,
+    synchronous: str | None = None,
+    stop: bool = True,
+) -> int:
+    """Open the log, append batches, acknowledge each after `commit` returned, stop in order.
+
+    `wal_pages`: fold the write-ahead log in after so many pages, so that a short run does it too. `synchronous`: what
+    no configuration of the appliance can do, to show that the tests would notice.
+    """
+    writer = LogWriter.open(start, clock=read_clock)
+    _turn(writer, wal_pages, synchronous)
+    for number in range(first, first + batches * batch, batch):
+        committed = writer.commit([sealed(number + i) for i in range(batch)])
+        places = {record_id.hex(): place.seq for record_id, place in committed.places.items()}
+        line = json.dumps({"places": places, "note": committed.checkpoint}).encode()
+        os.write(descriptor, ACKNOWLEDGED + line + b"\n")
+    if stop:
+        writer.append_stopped()
+        writer.close()
+    return 0
+
+
+def run_sequencer(descriptor: int, parent: int) -> int:
+    """The sequencer itself, in this process; ends without clean-up after a failure, as its own module does."""
+    return sequencer.main([str(descriptor), str(parent)])
+
+
+def _turn(writer: LogWriter, wal_pages: int | None, synchronous: str | None) -> None:
+    connection = writer._engine.raw_connection()
+    try:
+        if wal_pages is not None:
+            connection.execute(f"PRAGMA wal_autocheckpoint={wal_pages}").fetchall()
+        if synchronous is not None:
+            connection.execute(f"PRAGMA synchronous={synchronous}").fetchall()
+    finally:
+        connection.close()
