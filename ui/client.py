@@ -10,7 +10,9 @@ the API. Calls stay in this process (ASGI transport), so no socket is opened and
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from http.cookies import SimpleCookie
 from typing import Any
@@ -19,7 +21,10 @@ from urllib.parse import quote
 import httpx
 from starlette.types import ASGIApp
 
+from ui.streaming import StreamingTransport
+
 Json = dict[str, Any]
+_LINE_BYTES_MAX = 4 * 1024 * 1024  # of a streamed answer: a record with its attributes is far smaller
 
 # Never resolved: the transport hands the request to the application. The name only fills the Host header.
 _ORIGIN = "http://127.0.0.1"
@@ -43,13 +48,23 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """Who the session belongs to, as the API tells it."""
+    """Who the session belongs to, as the API tells it. `id` is how records name that person."""
 
     name: str
     roles: tuple[str, ...]
     site: str
     version: str
     csrf: str
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file on its way from the API. `pieces` must be read or closed; leaving it early ends the API's work."""
+
+    name: str
+    media_type: str
+    pieces: AsyncIterator[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +98,7 @@ class Visitor:
             site=str(body.get("site") or ""),
             version=str(body.get("version") or ""),
             csrf=str(body.get("csrf") or ""),
+            id=str(user.get("id") or ""),
         )
 
     async def sign_in(self, username: str, password: str) -> str:
@@ -102,12 +118,18 @@ class Visitor:
     async def deidentify(self, text: str, *, style: str) -> Json:
         return (await self._change("POST", "/v1/deidentify", {"text": text, "style": style})).json()
 
-    async def records(self, *, after: int | None = None, limit: int = 25) -> Json:
+    async def records(self, *, after: int | None = None, limit: int = 25, epoch: int | None = None) -> Json:
         """Newest first; pass the answer's `next` as `after` to go on."""
-        parameters: dict[str, str | int] = {"limit": limit}
-        if after is not None:
-            parameters["after"] = after
+        parameters = _given({"limit": limit, "after": after, "epoch": epoch})
         return await self._json("GET", "/v1/audit/records", parameters=parameters)
+
+    async def record_numbered(self, seq: int) -> Json:
+        """The record with that number, as `record` gives it; raises `Refused` when the visitor may not see it."""
+        page = await self.records(after=seq + 1, limit=1)
+        for found in page["data"]:
+            if found["seq"] == seq:
+                return await self.record(str(found["record_id"]))
+        raise Refused(404, "record_not_found", f"there is no record {seq} that you may see", "check the number")
 
     async def record(self, record_id: str) -> Json:
         return await self._json("GET", f"/v1/audit/records/{_segment(record_id)}")
@@ -118,23 +140,119 @@ class Visitor:
     async def checkpoint(self) -> Json:
         return await self._json("GET", "/v1/audit/checkpoint")
 
-    async def verify(self) -> Json:
-        return (await self._change("POST", "/v1/audit/verify")).json()
+    async def verify(self, *, full: bool = False) -> Json:
+        """Everything since the last verification, or the whole log once more."""
+        return await self._changed("POST", "/v1/audit/verify", parameters={"full": "true"} if full else None)
+
+    async def check_receipt(self, proof_file: str) -> Json:
+        return await self._changed("POST", "/v1/audit/receipts/check", {"proof_file": proof_file})
+
+    async def search(self, query: Mapping[str, object]) -> AsyncIterator[Json]:
+        """The lines of the answer: `progress`, `record`, `end`. Leaving early ends the search.
+
+        Raises `Refused`, also in the middle: when the API says so, or when its answer breaks off.
+        """
+        signed_in = await self.session()
+        headers = self._headers(csrf=signed_in.csrf) | {"content-type": "application/json"}
+        async with (
+            self._http(StreamingTransport(self.client.api, self.address)) as http,
+            http.stream("POST", "/v1/audit/search", headers=headers, content=_encoded(query)) as answer,
+        ):
+            if not answer.is_success:
+                await answer.aread()
+                raise _refusal(answer)
+            ended = False
+            async with aclosing(_lines(answer)) as lines:
+                async for line in lines:
+                    if "error" in line:
+                        raise _refusal_of(answer.status_code, line)
+                    ended = ended or "end" in line
+                    yield line
+            if not ended:
+                raise Refused(502, "unreadable_answer", "the search broke off before its end", "search again")
+
+    async def activity(self, from_: str, to: str, *, buckets: int) -> Json:
+        parameters = {"from": from_, "to": to, "buckets": buckets}
+        return await self._json("GET", "/v1/audit/activity", parameters=parameters)
+
+    async def exposure(self) -> Json:
+        return await self._json("GET", "/v1/audit/exposure")
+
+    async def holds(self) -> Json:
+        return await self._json("GET", "/v1/audit/holds")
+
+    async def set_hold(self, subjects: list[str], classes: list[str], reason: str) -> Json:
+        body = {"subjects": subjects, "classes": classes, "reason": reason}
+        return await self._changed("POST", "/v1/audit/holds", body)
+
+    async def release_hold(self, hold: str) -> Json:
+        """The first person asks, a second one releases; the API tells them apart."""
+        return await self._changed("POST", f"/v1/audit/holds/{_segment(hold)}/release")
+
+    async def retention(self) -> Json:
+        return await self._json("GET", "/v1/audit/retention")
+
+    async def set_retention(self, record_class: str, months: int) -> Json:
+        return await self._changed("PUT", "/v1/audit/retention", {"class": record_class, "months": months})
+
+    async def run_retention(self) -> Json:
+        return await self._changed("POST", "/v1/audit/retention/run")
+
+    async def shred(self, subject: str, reason: str) -> Json:
+        return await self._changed("POST", "/v1/audit/shred", {"subject": subject, "reason": reason})
+
+    async def erasures(self) -> Json:
+        return await self._json("GET", "/v1/audit/erasures")
+
+    async def epochs(self) -> Json:
+        return await self._json("GET", "/v1/audit/epochs")
+
+    async def export(self, format_: str, *, from_: str | None, to: str | None) -> Download:
+        """The log as a file, piece by piece; nothing of it is kept here."""
+        http = self._http(StreamingTransport(self.client.api, self.address))
+        parameters = _given({"format": format_, "from": from_, "to": to})
+        request = http.build_request("GET", "/v1/audit/export", params=parameters, headers=self._headers())
+        answer = await http.send(request, stream=True)
+        if not answer.is_success:
+            await answer.aread()
+            await http.aclose()
+            raise _refusal(answer)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            try:
+                async for piece in answer.aiter_raw():
+                    yield piece
+            finally:
+                await answer.aclose()
+                await http.aclose()
+
+        media_type = answer.headers.get("content-type", "application/octet-stream")
+        return Download(_file_name(answer, f"audit-{format_}"), media_type, pieces())
 
     async def _json(self, method: str, path: str, *, parameters: Mapping[str, str | int] | None = None) -> Json:
-        response = await self._send(method, path, parameters=parameters)
-        try:
-            body = response.json()
-        except ValueError:
-            body = None
-        if not isinstance(body, dict):
-            raise Refused(502, "unreadable_answer", f"the server's answer to {path} could not be read")
-        return body
+        return _object(await self._send(method, path, parameters=parameters), path)
 
-    async def _change(self, method: str, path: str, body: Mapping[str, object] | None = None) -> httpx.Response:
+    async def _changed(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None = None,
+        *,
+        parameters: Mapping[str, str | int] | None = None,
+    ) -> Json:
+        return _object(await self._change(method, path, body, parameters=parameters), path)
+
+    async def _change(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None = None,
+        *,
+        parameters: Mapping[str, str | int] | None = None,
+    ) -> httpx.Response:
         """A state-changing call: the API asks for the session's CSRF token, which only the session can read."""
         signed_in = await self.session()
-        return await self._send(method, path, body, csrf=signed_in.csrf)
+        return await self._send(method, path, body, parameters=parameters, csrf=signed_in.csrf)
 
     async def _send(
         self,
@@ -145,22 +263,28 @@ class Visitor:
         parameters: Mapping[str, str | int] | None = None,
         csrf: str | None = None,
     ) -> httpx.Response:
-        headers = {"accept": "application/json"}
-        if self.cookie:
-            headers["cookie"] = f"{self.client.cookie_name}={self.cookie}"
-        if csrf:
-            headers["x-csrf-token"] = csrf
-        content = None
+        headers, content = self._headers(csrf=csrf), None
         if body is not None:
             headers["content-type"] = "application/json"
             content = _encoded(body)
-        transport = httpx.ASGITransport(app=self.client.api, raise_app_exceptions=False, client=self.address)
-        base = _ORIGIN.replace("http:", "https:") if self.client.secure else _ORIGIN
-        async with httpx.AsyncClient(transport=transport, base_url=base, trust_env=False, timeout=None) as http:  # noqa: S113 - in process; the API bounds its own work
+        whole = httpx.ASGITransport(app=self.client.api, raise_app_exceptions=False, client=self.address)
+        async with self._http(whole) as http:
             response = await http.request(method, path, headers=headers, params=parameters, content=content)
         if response.is_success:
             return response
         raise _refusal(response)
+
+    def _headers(self, *, csrf: str | None = None) -> dict[str, str]:
+        headers = {"accept": "application/json", "accept-encoding": "identity"}
+        if self.cookie:
+            headers["cookie"] = f"{self.client.cookie_name}={self.cookie}"
+        if csrf:
+            headers["x-csrf-token"] = csrf
+        return headers
+
+    def _http(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
+        base = _ORIGIN.replace("http:", "https:") if self.client.secure else _ORIGIN
+        return httpx.AsyncClient(transport=transport, base_url=base, trust_env=False, timeout=None)  # noqa: S113 - in process; the API bounds its own work
 
     def _session_secret(self, response: httpx.Response) -> str:
         for line in response.headers.get_list("set-cookie"):
@@ -173,16 +297,73 @@ class Visitor:
 def _refusal(response: httpx.Response) -> Refused:
     """The API's error shape, or a plain sentence where an answer does not have it."""
     try:
-        error = response.json()["error"]
+        body = response.json()
+    except ValueError:
+        body = None
+    return _refusal_of(response.status_code, body)
+
+
+def _refusal_of(status: int, body: Any) -> Refused:
+    try:
+        error = body["error"]
         hint = error.get("hint")
-        return Refused(response.status_code, str(error["code"]), str(error["message"]), str(hint) if hint else None)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return Refused(status, str(error["code"]), str(error["message"]), str(hint) if hint else None)
+    except (KeyError, TypeError, AttributeError):
         return Refused(
-            response.status_code,
+            status,
             "internal_error",
-            f"the server could not answer this request (status {response.status_code})",
+            f"the server could not answer this request (status {status})",
             "try again; if it goes on, ask whoever runs this server to look at its log",
         )
+
+
+def _object(response: httpx.Response, path: str) -> Json:
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise Refused(502, "unreadable_answer", f"the server's answer to {path} could not be read")
+    return body
+
+
+async def _lines(answer: httpx.Response) -> AsyncIterator[Json]:
+    """Each line of a streamed answer as an object. A line that is not one breaks the answer off."""
+    waiting = b""
+    try:
+        async for piece in answer.aiter_raw():
+            *whole, waiting = (waiting + piece).split(b"\n")
+            for line in whole:
+                if line.strip():
+                    yield _line(line)
+            if len(waiting) > _LINE_BYTES_MAX:
+                raise Refused(502, "unreadable_answer", "the server's answer holds a line without an end")
+    except httpx.HTTPError as error:
+        raise Refused(502, "unreadable_answer", str(error), "search again") from error
+    if waiting.strip():
+        yield _line(waiting)
+
+
+def _line(line: bytes) -> Json:
+    try:
+        body = json.loads(line)
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise Refused(502, "unreadable_answer", "a line of the server's answer could not be read")
+    return body
+
+
+_FILE_NAME = re.compile(r'filename="([A-Za-z0-9][A-Za-z0-9._-]{0,99})"')
+
+
+def _file_name(answer: httpx.Response, otherwise: str) -> str:
+    found = _FILE_NAME.search(answer.headers.get("content-disposition", ""))
+    return found[1] if found else otherwise
+
+
+def _given(parameters: Mapping[str, str | int | None]) -> dict[str, str | int]:
+    return {name: value for name, value in parameters.items() if value is not None}
 
 
 def _encoded(body: Mapping[str, object]) -> bytes:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from fake_audit import FakeAudit
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -49,8 +50,11 @@ class FakeApi:
     audit_down: bool = False
     busy: bool = False
     tampered: bool = False
+    destroyed: dict[str, dict[str, Any]] = field(default_factory=dict)  # by record id: what destroyed its content
+    audit: FakeAudit = field(init=False)
 
     def __post_init__(self) -> None:
+        self.audit = FakeAudit(self)
         routes = [
             Route("/v1/sessions", self.sign_in, methods=["POST"]),
             Route("/v1/sessions/current", self.current, methods=["GET"]),
@@ -63,9 +67,14 @@ class FakeApi:
             Route("/v1/audit/receipts/{record_id}", self.show_receipt),
             Route("/v1/audit/checkpoint", self.checkpoint),
             Route("/v1/audit/verify", self.verify, methods=["POST"]),
+            *self.audit.routes(),
             Route("/healthz", lambda _: PlainTextResponse("ok")),
         ]
         self.app = Starlette(routes=routes, exception_handlers={Refusal: lambda _, refusal: refusal.response})
+
+    @staticmethod
+    def refusal(status: int, code: str, message: str, hint: str | None = None) -> Refusal:
+        return Refusal(status, code, message, hint)
 
     def open_session(self, name: str) -> str:
         secret = secrets.token_urlsafe(32)
@@ -194,7 +203,9 @@ class FakeApi:
     async def show_record(self, request: Request) -> Response:
         record = self._one(request)
         auditor = "auditor" in self.users[self._caller(request)]
-        return JSONResponse({**record, "content": self.texts.get(record["record_id"]) if auditor else None})
+        destroyed = self.destroyed.get(record["record_id"])
+        content = self.texts.get(record["record_id"], "a note") if auditor and not destroyed else None
+        return JSONResponse({**record, "content": content, "destroyed": destroyed})
 
     async def show_receipt(self, request: Request) -> Response:
         record = self._one(request)

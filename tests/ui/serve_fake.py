@@ -25,7 +25,8 @@ from ui.site import create_site
 
 
 def fake_with_controls(attempts: list[str]) -> FakeApi:
-    fake = FakeApi(users={"m.keller": ["user"], "b.other": ["user"], "a.stone": ["auditor"]})
+    users = {"m.keller": ["user"], "b.other": ["user"], "a.stone": ["auditor"], "d.reed": ["admin"]}
+    fake = FakeApi(users=users)
 
     async def control(request: Request) -> Response:
         if request.method == "POST":
@@ -34,11 +35,14 @@ def fake_with_controls(attempts: list[str]) -> FakeApi:
                     fake.sessions.clear()
                 elif name == "fill":
                     fake.fill(value)
-                else:
+                elif hasattr(fake, name):
                     setattr(fake, name, value)
+                else:
+                    setattr(fake.audit, name, value)
         folders = MEMORY_FOLDER.glob(f"cloister-ui-{os.getpid()}-*")
         files = [str(path) for folder in folders for path in folder.rglob("*") if path.is_file()]
-        return JSONResponse({"attempts": attempts, "files": files})
+        audit = {name: getattr(fake.audit, name) for name in ("searches", "cancelled", "exported")}
+        return JSONResponse({"attempts": attempts, "files": files, "audit": audit})
 
     fake.app.router.routes.append(Route("/v1/fake", control, methods=["GET", "POST"]))
     return fake
