@@ -2,8 +2,8 @@
 
 Measured against Gradio 6.31 (settings below: zero connections). Every release brings new habits, so
 `close_fetching` fails closed when a function that it knows is gone, and the tripwire catches the rest: it raises
-in this process whenever Python code looks up or connects to anything but this machine. Native code and child
-processes are not under it; the unit file's network rules are.
+in this process whenever Python code looks up or connects to anything but this machine and the peers that the
+operator configured. Native code and child processes are not under it; the unit file's network rules are.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import ipaddress
 import logging
 import os
 import re
+import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib import import_module
 from pathlib import Path
 
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108 - wanted: what lies there never reaches a disk
 _PREFIX = "cloister-ui"
 _WIPE_FILES_MAX = 100_000
+_LOOKUPS = frozenset({"socket.getaddrinfo", "socket.gethostbyname"})
+_RESOLVE_EVERY_S = 5.0
 
 # Read by Gradio and huggingface_hub when they are imported.
 _SWITCHED_OFF = {
@@ -104,21 +107,31 @@ def _refuse_fetch(*_: object, **__: object) -> None:
     raise EgressRefused("fetching an address for a page is switched off")
 
 
-def install_egress_tripwire(report: Callable[[str], None] | None = None) -> None:
+def install_egress_tripwire(
+    report: Callable[[str], None] | None = None, *, allowed_addresses: Collection[tuple[str, int]] = ()
+) -> None:
     """From now on and for good, Python code of this process reaches this machine only. Idempotent.
 
-    `report` gets the kind of attempt, never the name: a name can carry what must not leave.
+    `allowed_addresses` are the hosts and ports that the operator configured (a SIEM, a witness): their names may be
+    looked up, and what they resolve to may be connected to at that port; nothing else. Whoever is installed first
+    decides: later calls cannot widen it. `report` gets the kind of attempt, never the name: a name can carry what
+    must not leave.
     """
     if _Tripwire.installed:
         return
     _Tripwire.installed = True
     tell = report or (lambda attempt: logger.error("refused an attempt to leave this machine: %s", attempt))
+    allowed = _AllowedAddresses(allowed_addresses)
 
     def watch(event: str, arguments: tuple[object, ...]) -> None:
         target = _target(event, arguments)
-        if target is not None and not is_this_machine(target):
-            tell(event)
-            raise EgressRefused(f"outbound network is switched off ({event})")
+        if target is None or is_this_machine(target):
+            return
+        lookup = event in _LOOKUPS
+        if allowed.name(target) if lookup else allowed.address(arguments[1]):
+            return
+        tell(event)
+        raise EgressRefused(f"outbound network is switched off ({event})")
 
     sys.addaudithook(watch)
 
@@ -127,9 +140,58 @@ class _Tripwire:
     installed = False  # an audit hook cannot be removed, so this is a fact about the process
 
 
+class _AllowedAddresses:
+    """The configured peers, and the addresses that they resolved to.
+
+    A connection names an address and no host, so a host is looked up here once more when an unknown address is
+    seen: at its first connection and when its address changed, not more often than every `_RESOLVE_EVERY_S`.
+    """
+
+    def __init__(self, addresses: Collection[tuple[str, int]]) -> None:
+        self._hosts = {(host.strip("[]").lower(), port) for host, port in addresses}
+        self._resolved = {(host, port) for host, port in self._hosts if _is_address(host)}
+        self._next_s = 0.0
+
+    def name(self, host: object) -> bool:
+        """Whether this host may be looked up."""
+        text = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host)
+        return any(text.lower() == allowed for allowed, _ in self._hosts)
+
+    def address(self, address: object) -> bool:
+        """Whether this address, as a socket takes it, may be connected to."""
+        if not isinstance(address, tuple) or len(address) < 2 or not self._hosts:
+            return False
+        wanted = (str(address[0]).partition("%")[0].lower(), address[1])
+        if wanted in self._resolved or wanted in self._hosts:
+            return True
+        if all(port != wanted[1] for _, port in self._hosts) or time.monotonic() < self._next_s:
+            return False
+        self._next_s = time.monotonic() + _RESOLVE_EVERY_S
+        self._resolve()
+        return wanted in self._resolved
+
+    def _resolve(self) -> None:
+        for host, port in self._hosts:
+            if _is_address(host):
+                continue
+            try:
+                found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            except OSError:
+                continue
+            self._resolved |= {(str(place[0]).partition("%")[0].lower(), port) for *_, place in found}
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def _target(event: str, arguments: tuple[object, ...]) -> object | None:
     """The host that an audit event is about; None when it is about no host (a unix socket, another event)."""
-    if event in {"socket.getaddrinfo", "socket.gethostbyname"}:
+    if event in _LOOKUPS:
         return arguments[0]
     if event in {"socket.connect", "socket.sendto", "socket.sendmsg"}:
         address = arguments[1]

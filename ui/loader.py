@@ -75,7 +75,7 @@ def _build(client: Client, settings: UiSettings, folder: Path) -> FastAPI:
     async def build() -> FastAPI:
         set_environment(folder)
         if settings.egress_tripwire:
-            install_egress_tripwire()
+            install_egress_tripwire(allowed_addresses=settings.allowed_addresses)
         gradio_pages = import_module("ui.gradio_pages")
         close_fetching()
         return gradio_pages.mounted_pages(client, settings)

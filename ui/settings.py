@@ -25,3 +25,4 @@ class UiSettings:
     runs_at_once: int = 8  # callbacks of one kind that run at the same time
     runs_waiting_max: int = 64
     egress_tripwire: bool = True  # process-wide and for good: switch off only where tests share the process
+    allowed_addresses: frozenset[tuple[str, int]] = frozenset()  # configured hosts and ports that the tripwire lets by

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 import uvicorn
@@ -166,4 +167,17 @@ def site_settings(config: Config, server: ServerConfig) -> UiSettings:
         secure=cookie.secure,
         text_chars_max=config.limits.text_chars_max,
         body_bytes_max=config.limits.body_bytes_max,
+        allowed_addresses=allowed_addresses(config),
     )
+
+
+def allowed_addresses(config: Config) -> frozenset[tuple[str, int]]:
+    """The peers beyond this machine that the configuration names: the SIEM, the witness. No others are reached."""
+    addresses = set()
+    if config.siem.host:
+        addresses.add((config.siem.host, config.siem.port))
+    if config.witness.url:
+        witness = urlsplit(config.witness.url)
+        if witness.hostname:
+            addresses.add((witness.hostname, witness.port or (443 if witness.scheme == "https" else 80)))
+    return frozenset(addresses)

@@ -163,6 +163,35 @@ def test_the_tripwire_stops_look_ups_and_connections_and_tells_no_name() -> None
     assert seen.count("socket.") >= 3
 
 
+def test_a_configured_peer_is_reached_at_its_port_only_and_later_calls_widen_nothing() -> None:
+    done = in_fresh_process(
+        "import socket; from ui.hardening import *\n"
+        "real, asked = socket.getaddrinfo, []\n"
+        "def resolve(host, port, *rest, **more):\n"
+        "    sys.audit('socket.getaddrinfo', host, port, 0, 0, 0); asked.append(host)\n"
+        "    return [(socket.AF_INET, socket.SOCK_STREAM, 6, '', ('192.0.2.7', port))]\n"
+        "socket.getaddrinfo = resolve\n"
+        "install_egress_tripwire(lambda _: None, allowed_addresses=[('siem.example', 6514), ('192.0.2.9', 443)])\n"
+        "install_egress_tripwire(lambda _: None, allowed_addresses=[('evil.example', 443)])\n"
+        "def attempt(event, *arguments):\n"
+        "    try: sys.audit(event, *arguments)\n"
+        "    except EgressRefused: return 'no'\n"
+        "    return 'yes'\n"
+        "print(attempt('socket.getaddrinfo', 'siem.example', 6514, 0, 0, 0),\n"
+        "      attempt('socket.connect', None, ('192.0.2.7', 6514)),\n"
+        "      attempt('socket.connect', None, ('192.0.2.9', 443)),\n"
+        "      attempt('socket.getaddrinfo', 'siem.example.evil.test', 6514, 0, 0, 0),\n"
+        "      attempt('socket.getaddrinfo', 'evil.example', 443, 0, 0, 0),\n"
+        "      attempt('socket.connect', None, ('192.0.2.7', 443)),\n"
+        "      attempt('socket.connect', None, ('192.0.2.8', 6514)),\n"
+        "      attempt('socket.sendto', None, ('192.0.2.8', 53)), sep=',')\n"
+        "print(asked)"
+    )
+    outcomes, asked = done.stdout.splitlines()
+    assert outcomes == "yes,yes,yes,no,no,no,no,no", done.stderr[-500:]
+    assert asked == "['siem.example']"  # looked up once, for the first connection
+
+
 @pytest.mark.parametrize(
     ("host", "ours"),
     [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), (b"localhost", True), ("", True),
