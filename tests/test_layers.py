@@ -21,7 +21,14 @@ ROWS = (
 )
 ROW = {room: index for index, row in enumerate(ROWS) for room in row}
 SAME_ROW_ALLOWED = {("types", "errors"), ("config", "errors"), ("config", "types")}
-STORES = {"storage", "accounts/store.py", "audit/store.py", "specialists/store.py", "documents/store.py"}
+STORES = {
+    "storage",
+    "accounts/store.py",
+    "audit/store.py",
+    "audit/key_rows.py",
+    "specialists/store.py",
+    "documents/store.py",
+}
 LIBRARY_OWNERS = {
     "cryptography": {"crypto"},
     "sqlalchemy": STORES,

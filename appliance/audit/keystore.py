@@ -3,15 +3,21 @@
     create_keystore(home, root_key, origin="site.example/audit")   # once; the tables exist already
     keystore = open_keystore(home, root_key)
     keystore.env_key(record_class, month)            # ScopeKey(id, key), made when the month begins
+    keystore.destroy(scope_ids)                      # what they sealed opens nowhere any more (grade B)
 
-    slot key (key file, or passphrase by Argon2id)
+    slot key (key file, or passphrase by Argon2id)   key_slots.py
       └─ root key ─ wrapping key, generation n ─┬─ env keys  (class, month)          who, what, when
                                                 ├─ con keys  (class, month, owner)   what was typed and answered
-                                                └─ signing seed (Ed25519)
+                                                ├─ idx keys  (month)                 blind tokens of the search index
+                                                └─ signing seeds (Ed25519)           one log each, oldest retired
 
 What a caller may rely on: a key that does not fit is `WrongKey` and nothing was written; a wrapped key that was
 altered is `KeystoreInvalid`; a key is on the disk before it is returned, so no record can be sealed with a key that
-a power cut takes away. Names never enter the file: the owner of a content key is stored as a keyed hash.
+a power cut takes away; when `destroy` returns, the wrapped keys are nowhere in the file or beside it, and no process
+opens anything with them. Names never enter the file: the owner of a content key is stored as a keyed hash.
+
+Several processes hold one keystore. What one of them rotates or destroys the others notice at their next use: a
+`stat` says that the file changed, and a look into it what.
 """
 
 from __future__ import annotations
@@ -19,31 +25,60 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Lock
-from typing import Annotated, Literal
+from threading import RLock
+from typing import TypeVar
 
-import msgspec
-
-from appliance.audit import store
+from appliance.audit import key_rows
 from appliance.audit.header import LOG_ID_BYTES
-from appliance.audit.store import ScopeKeyRow, ScopeKind, SigningKeyRow, SlotRow, WrappingKeyRow
+from appliance.audit.key_rows import ScopeKeyInfo, ScopeKeyRow, ScopeKind, SigningKeyRow, WrappingKeyRow
+from appliance.audit.key_slots import FIRST_SLOT, PassphraseCost, keystore_file, new_slot, unlock_slot
+from appliance.audit.wrapped_keys import (
+    FIRST_GENERATION,
+    OWNER_GENERATION,
+    Protector,
+    RootProtector,
+    checked,
+    damaged,
+    opened,
+    scope_aad,
+    signing_aad,
+    signing_id,
+    wrapping_id,
+)
 from appliance.config import Home
 from appliance.crypto import keys, signing
 from appliance.crypto.note import verifier_key
-from appliance.crypto.secrets import constant_time_equal
-from appliance.errors import DecryptionFailed, HomeExists, KeystoreInvalid, WrongKey
-from appliance.storage.database import Connection, Engine, Mode, open_database, reading, writing
-from appliance.storage.revisions import require_current
+from appliance.errors import DecryptionFailed, HomeExists, KeystoreInvalid, KeystoreLocked
+from appliance.storage.database import Connection, erasing, reading, writing
 
-FORMAT = b"cloister/keystore/1"
+__all__ = [
+    "Keystore",
+    "PublicKey",
+    "PublicMaterial",
+    "ScopeKey",
+    "ScopeKeyInfo",
+    "create_keystore",
+    "log_id_of",
+    "open_keystore",
+    "public_material",
+]
+
+Place = TypeVar("Place")
+Kept = TypeVar("Kept")
+
 ORIGIN_DEFAULT = "cloister.local/audit"
-FILE_SLOT = 0
-FIRST_GENERATION = 1
+SIGNING_OVERLAP_S = 86400.0
+SIGNING_KEYS_MAX = 10_000
+INDEX_CLASS = 0  # index keys belong to a month, not to a class of records
+MONTHS_MAX = 100_000
+_PAGE = 1000
 _CACHED_KEYS_MAX = 4096
+_IDS_PER_STATEMENT = 500
+# A file system may give two changes one time stamp; a younger one is looked at again.
+_SETTLED_NS = 100_000_000
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -55,117 +90,172 @@ class ScopeKey:
 
 
 @dataclass(frozen=True, slots=True)
-class PassphraseCost:
-    """What one guess at a passphrase costs (Argon2id)."""
+class PublicKey:
+    """The public half of a signing key. `retired_ms` None: it signs today."""
 
-    memory_kib: int = 256 * 1024
-    iterations: int = 3
-    lanes: int = 2
+    origin: str
+    public: bytes
+    created_ms: int
+    retired_ms: int | None
 
-
-class _StoredCost(msgspec.Struct, frozen=True):
-    """The cost of a guess as it is stored, with the bounds within which it is believed."""
-
-    kdf: Literal["argon2id"]
-    memory_kib: Annotated[int, msgspec.Meta(ge=8, le=1024 * 1024)]
-    iterations: Annotated[int, msgspec.Meta(ge=1, le=64)]
-    lanes: Annotated[int, msgspec.Meta(ge=1, le=64)]
+    @property
+    def verifier_key(self) -> str:
+        """In the form that `auditverify --pub` takes."""
+        return verifier_key(self.origin, self.public)
 
 
-def create_keystore(home: Home, root_key: bytes, *, origin: str = ORIGIN_DEFAULT) -> None:
+@dataclass(frozen=True, slots=True)
+class PublicMaterial:
+    """What a keystore says without being unlocked: the log in use and every key that ever signed, newest first."""
+
+    origin: str
+    keys: tuple[PublicKey, ...]
+
+    @property
+    def verifier_keys(self) -> tuple[str, ...]:
+        """Keys of the log in use, newest first."""
+        return tuple(key.verifier_key for key in self.keys if key.origin == self.origin)
+
+
+def create_keystore(
+    home: Home,
+    root_key: bytes,
+    *,
+    origin: str = ORIGIN_DEFAULT,
+    salt: bytes | None = None,
+    cost: PassphraseCost | None = None,
+) -> None:
     """Fill an empty keystore: a root key in slot 0, the first wrapping key, a signing key for a new log.
 
-    The log's own origin is `<origin>/<random id>/e1`; two logs never share one. MUST be called once per data folder;
-    a keystore that has keys is `HomeExists` and stays as it is.
+    The log's own origin is `<origin>/<random id>/e1`; two logs never share one. `salt` and `cost` are those of a
+    `root_key` that was derived from a passphrase. MUST be called once per data folder; a keystore that has keys is
+    `HomeExists` and stays as it is.
     """
-    now = time.time_ns() // 1_000_000
-    master, wrapping, seed = keys.random_key(), keys.random_key(), signing.generate_seed()
+    root, wrapping = keys.random_key(), keys.random_key()
     log_origin = f"{origin}/{uuid.uuid4()}/e1"
-    with _database(home.keystore, "rw") as engine, writing(engine) as connection:
-        if store.read_slots(connection):
+    with keystore_file(home.keystore, "rw") as engine, writing(engine) as connection:
+        if key_rows.read_slots(connection):
             raise HomeExists(f"{home.keystore} has keys already", hint="nothing was changed")
-        store.insert_slot(connection, _slot(FILE_SLOT, root_key, master, now))
-        store.insert_wrapping_key(connection, _wrapping_key(master, wrapping, now))
-        store.insert_signing_key(connection, _signing_key(wrapping, seed, log_origin, now))
+        key_rows.insert_slot(connection, new_slot(FIRST_SLOT, root_key, root, salt=salt, cost=cost))
+        key_rows.insert_wrapping_key(connection, new_generation(RootProtector(root), FIRST_GENERATION, wrapping))
+        key_rows.insert_signing_key(connection, _new_signing_key(1, log_origin, FIRST_GENERATION, wrapping))
 
 
 def open_keystore(home: Home, root_key: bytes) -> Keystore:
     """Unlock with the key of any slot. Raises `WrongKey`, `KeystoreInvalid` or a `HomeError`; writes nothing."""
-    with _database(home.keystore, "ro") as engine, reading(engine) as connection:
-        master = _unlock(store.read_slots(connection), root_key)
-        return Keystore(home.keystore, connection, master)
+    with keystore_file(home.keystore, "ro") as engine, reading(engine) as connection:
+        _, root = unlock_slot(key_rows.read_slots(connection), root_key)
+        return Keystore(home.keystore, connection, RootProtector(root), keys.derive_subkey(root, _OWNER_LABEL))
 
 
-def add_passphrase_slot(home: Home, root_key: bytes, passphrase: str, *, cost: PassphraseCost | None = None) -> int:
-    """Let a passphrase unlock the keystore too; returns the slot. `root_key` proves the right to do so."""
-    cost = cost or PassphraseCost()
-    salt = keys.random_id()
-    slot_key = _derive(passphrase, salt, cost)
-    with _database(home.keystore, "rw") as engine, writing(engine) as connection:
-        slots = store.read_slots(connection)
-        master = _unlock(slots, root_key)
-        number = max(row.slot for row in slots) + 1
-        now = time.time_ns() // 1_000_000
-        store.insert_slot(connection, _slot(number, slot_key, master, now, salt=salt, cost=cost))
-    return number
+def public_material(home: Home) -> PublicMaterial:
+    """What can be read without a key: enough to verify the log. Raises `KeystoreInvalid` or a `HomeError`.
+
+    Nothing vouches for it but the folder it lies in: an auditor uses the keys that were given to them elsewhere.
+    """
+    with keystore_file(home.keystore, "ro") as engine, reading(engine) as connection:
+        rows = key_rows.read_signing_keys(connection, SIGNING_KEYS_MAX)
+    return PublicMaterial(_in_use(rows, home.keystore).origin, tuple(_public(row) for row in rows))
 
 
-def root_key_from_passphrase(home: Home, passphrase: str) -> bytes:
-    """The key of the slot that this passphrase opens, for `open_keystore`. Raises `WrongKey`. Takes seconds."""
-    with _database(home.keystore, "ro") as engine, reading(engine) as connection:
-        slots = [row for row in store.read_slots(connection) if row.kind == "passphrase"]
-    for row in slots:
-        slot_key = _derive(passphrase, row.salt or b"", _cost(row))
-        if constant_time_equal(keys.key_check_value(slot_key, _slot_id(row.slot)), row.kcv):
-            return slot_key
-    raise _wrong_key(slots, "the passphrase")
+def log_id_of(origin: str) -> bytes:
+    """Eight bytes that name a log in every header, derived from its origin."""
+    return hashlib.sha256(origin.encode()).digest()[:LOG_ID_BYTES]
 
 
 class Keystore:
     """An unlocked keystore; made by `open_keystore`. Safe to use from several threads and several processes."""
 
-    def __init__(self, path: Path, connection: Connection, master: bytes) -> None:
+    def __init__(self, path: Path, connection: Connection, protector: Protector, owner_key: bytes) -> None:
         self._path = path
-        self._owner_key = keys.derive_subkey(master, FORMAT + b"/owner")
-        self._wrapping = {
-            row.gen: _opened(master, row.blob, _wrapping_aad(row.gen), row.kcv, _wrapping_id(row.gen))
-            for row in store.read_wrapping_keys(connection)
-        }
-        row = store.read_signing_key(connection)
-        if not self._wrapping or row is None:
-            raise KeystoreInvalid(f"{path} is incomplete", hint="restore it from its backup")
-        self._signing = row
+        self._protector = protector
+        self._owner_key = owner_key
+        self._lock = RLock()
+        self._seen: tuple[int, ...] | None = None
+        self._destructions = key_rows.read_destructions(connection)
+        self._wrapping: dict[int, bytes] = {}
+        self._generations: tuple[WrappingKeyRow, ...] = ()
         self._by_purpose: dict[tuple[ScopeKind, int, int, bytes], ScopeKey] = {}
         self._by_id: dict[bytes, bytes] = {}
-        self._lock = Lock()
-        if signing.public_key(self.signing_seed()) != row.public:
-            raise _damaged("signing key")
+        rows = key_rows.read_signing_keys(connection, SIGNING_KEYS_MAX)
+        self._origin = _in_use(rows, path).origin
+        self._signing = tuple(rows)
+        self._load(connection)
+        if signing.public_key(self.signing_seed()) != self.public_key:
+            raise damaged("signing key")
+
+    # --- the log that is signed
 
     @property
     def origin(self) -> str:
-        """Name of the log, and of the key that signs it."""
-        return self._signing.origin
+        """Name of the log, and of the key that signs it. Stays what it was when this keystore was opened."""
+        return self._origin
 
     @property
     def log_id(self) -> bytes:
         """Eight bytes that name the log in every header, derived from the origin."""
-        return hashlib.sha256(self.origin.encode()).digest()[:LOG_ID_BYTES]
+        return log_id_of(self._origin)
 
     @property
     def public_key(self) -> bytes:
-        """Ed25519 public key of the log."""
-        return self._signing.public
+        """Ed25519 public key that signs the log now."""
+        return self._current().public
 
     @property
     def verifier_key(self) -> str:
-        """The public key in the form that `auditverify --pub` takes."""
-        return verifier_key(self.origin, self.public_key)
+        """That key in the form that `auditverify --pub` takes."""
+        return verifier_key(self._origin, self.public_key)
+
+    def public_keys(self) -> list[PublicKey]:
+        """Every key that ever signed this log or one before it, newest first."""
+        self._refresh()
+        return [_public(row) for row in self._signing]
+
+    def origin_history(self) -> list[str]:
+        """The origins of this log and of those before it, oldest first."""
+        self._refresh()
+        return list(dict.fromkeys(row.origin for row in reversed(self._signing)))
 
     def signing_seed(self) -> bytes:
         """The private signing key; given to the sequencer and to nobody else."""
-        row = self._signing
-        aad = _signing_aad(row.id, row.kek_gen, row.origin)
-        return _opened(self._wrapping_key(row.kek_gen), row.wrapped, aad, row.kcv, _signing_id(row.id))
+        return self._seed(self._current())
+
+    def signing_seeds(self, overlap_s: float = SIGNING_OVERLAP_S) -> list[bytes]:
+        """The seeds that sign today, newest first: the one in use, and those retired less than `overlap_s` ago."""
+        self._refresh()
+        since = _now() - overlap_s * 1000
+        own = [row for row in self._signing if row.origin == self._origin and row.wrapped]
+        return [self._seed(row) for row in own if row.retired_ms is None or row.retired_ms > since]
+
+    def rotate_signing_key(self, overlap_s: float = SIGNING_OVERLAP_S) -> PublicKey:
+        """A new key signs from now on, the one before it beside it for `overlap_s`. Durable when it returns.
+
+        The seeds of keys retired longer ago are overwritten: nobody can sign with them again, whoever breaks in.
+        """
+        return self._retire_and_sign(self._origin, lambda retired_ms: retired_ms <= _now() - overlap_s * 1000)
+
+    def distrust_signing_keys(self) -> None:
+        """Overwrite the seeds of all retired keys now: a compromised key signs nothing any more, not even beside."""
+        with keystore_file(self._path, "rw") as engine, erasing(engine) as connection:
+            self._load(connection)
+            self._erase_seeds(connection, lambda _: True)
+            self._load(connection)
+
+    def begin_epoch(self, base_origin: str) -> str:
+        """A new log in place of this one: its origin, `<base_origin>/<same id>/e<n + 1>`. Durable when it returns.
+
+        The seeds of the old origin are overwritten, so that nothing can be signed under its name again.
+        """
+        try:
+            _, log_uuid, epoch = self._origin.rsplit("/", 2)
+            origin = f"{base_origin}/{log_uuid}/e{int(epoch.removeprefix('e')) + 1}"
+        except ValueError:
+            raise KeystoreInvalid(f"{self._origin} names no epoch", hint="restore the keystore from a backup") from None
+        self._retire_and_sign(origin, lambda _: True)
+        self._origin = origin
+        return origin
+
+    # --- keys for records
 
     def env_key(self, record_class: int, month: int) -> ScopeKey:
         """The key for envelopes of this class and month."""
@@ -173,55 +263,161 @@ class Keystore:
 
     def content_key(self, record_class: int, month: int, owner: str) -> ScopeKey:
         """The key for contents of this class and month that belong to `owner`; destroying it destroys just those."""
-        return self._for_purpose("con", record_class, month, keys.keyed_hash(self._owner_key, owner.encode()))
+        return self._for_purpose("con", record_class, month, self.owner_id(owner))
+
+    def index_key(self, month: int) -> ScopeKey:
+        """The key of the blind index for this month."""
+        return self._for_purpose("idx", INDEX_CLASS, month, b"")
+
+    def owner_id(self, owner: str) -> bytes:
+        """How `owner` is named in the keystore: 16 bytes that say nothing without the root key."""
+        return keys.keyed_hash(self._owner_key, owner.encode())
 
     def key_by_id(self, scope_id: bytes) -> bytes:
         """The key a record names. Raises `DecryptionFailed` when there is none (any more)."""
-        with self._lock:
-            found = self._by_id.get(scope_id)
+        found = self._remembered(self._by_id, scope_id)
         if found is not None:
             return found
-        with _database(self._path, "ro") as engine, reading(engine) as connection:
-            row = store.read_scope_key(connection, scope_id)
+        with keystore_file(self._path, "ro") as engine, reading(engine) as connection:
+            self._load(connection)
+            row, known = key_rows.read_scope_key(connection, scope_id), self._destructions
         if row is None:
             raise DecryptionFailed("the key of this record is not in the keystore: it was destroyed, or never here")
-        return self._remember(row).key
+        return self._remember(row, known).key
+
+    # --- what there is, and its end
+
+    def scopes_of_owner(self, owner: bytes) -> list[ScopeKeyInfo]:
+        """The keys for contents of one owner (see `owner_id`), by id."""
+        return self._paged(lambda connection, after: key_rows.read_scopes_of_owner(connection, owner, after, _PAGE))
+
+    def scopes_of(self, record_class: int, month: int) -> list[ScopeKeyInfo]:
+        """The keys of one class and month, by id; the index key of a month has class 0."""
+        return self._paged(
+            lambda connection, after: key_rows.read_scopes_of_month(connection, record_class, month, after, _PAGE)
+        )
+
+    def months(self) -> list[tuple[int, int]]:
+        """Classes and months that have keys for records, ascending."""
+        with keystore_file(self._path, "ro") as engine, reading(engine) as connection:
+            return key_rows.read_months(connection, MONTHS_MAX)
+
+    def destroy(self, scope_ids: Iterable[bytes]) -> int:
+        """Destroy keys; returns how many were there. Again for the same ids changes nothing, and completes a cut.
+
+        When it returns, their wrapped bytes are in no page of the file, nor in its journal, and no process has them.
+        Grade B: an older copy of the keystore together with what unlocked it has them until it is destroyed, and the
+        disk may keep traces that no program reaches. See `grade`.
+        """
+        ids = list(scope_ids)
+        with keystore_file(self._path, "rw") as engine, erasing(engine) as connection:
+            destroyed = 0
+            for first in range(0, len(ids), _IDS_PER_STATEMENT):
+                destroyed += key_rows.delete_scope_keys(connection, ids[first : first + _IDS_PER_STATEMENT])
+            key_rows.count_destruction(connection)
+        self._forget()
+        return destroyed
+
+    @property
+    def grade(self) -> str:
+        """How final `destroy` is: `A` where hardware protects the wrapping keys, `B` in software."""
+        return self._protector.grade
+
+    @property
+    def generations(self) -> tuple[int, ...]:
+        """The generations of the wrapping key, oldest first; more than one: a rotation goes on, or was interrupted."""
+        self._refresh()
+        return tuple(sorted(self._wrapping))
+
+    # --- inside
 
     def _for_purpose(self, kind: ScopeKind, record_class: int, month: int, owner: bytes) -> ScopeKey:
         purpose = (kind, record_class, month, owner)
-        with self._lock:
-            found = self._by_purpose.get(purpose)
+        found = self._remembered(self._by_purpose, purpose)
         if found is not None:
             return found
-        with _database(self._path, "rw") as engine, writing(engine) as connection:
-            # Looked up under the write lock: of two processes that need the month's first key, one makes it.
-            row = store.find_scope_key(connection, *purpose)
+        with keystore_file(self._path, "rw") as engine, writing(engine) as connection:
+            # Looked up under the write lock: of two processes that need the month's first key, one makes it; and a
+            # generation that another process just replaced is never used again.
+            self._load(connection)
+            row, known = key_rows.find_scope_key(connection, *purpose), self._destructions
             if row is None:
                 row = self._new_scope_key(*purpose)
-                store.insert_scope_key(connection, row)
-        return self._remember(row)
+                key_rows.insert_scope_key(connection, row)
+        return self._remember(row, known)
 
     def _new_scope_key(self, kind: ScopeKind, record_class: int, month: int, owner: bytes) -> ScopeKeyRow:
-        generation = max(self._wrapping)
-        scope_id, key = keys.random_id(), keys.random_key()
-        wrapped = keys.wrap_key(
-            self._wrapping_key(generation), key, _scope_aad(scope_id, kind, record_class, month, generation)
-        )
+        generation, scope_id, key = max(self._wrapping), keys.random_id(), keys.random_key()
+        aad = scope_aad(scope_id, kind, record_class, month, generation)
+        wrapped = keys.wrap_key(self._wrapping[generation], key, aad)
         kcv = keys.key_check_value(key, scope_id)
-        now = time.time_ns() // 1_000_000
-        return ScopeKeyRow(scope_id, kind, record_class, month, owner, generation, wrapped, kcv, now)
+        return ScopeKeyRow(scope_id, kind, record_class, month, owner, generation, wrapped, kcv, _now())
 
-    def _remember(self, row: ScopeKeyRow) -> ScopeKey:
-        aad = _scope_aad(row.scope_id, row.kind, row.record_class, row.month, row.kek_gen)
-        key = _opened(self._wrapping_key(row.kek_gen), row.wrapped, aad, row.kcv, row.scope_id)
+    def _remember(self, row: ScopeKeyRow, known: int) -> ScopeKey:
+        aad = scope_aad(row.scope_id, row.kind, row.record_class, row.month, row.kek_gen)
+        key = opened(self._wrapping_key(row.kek_gen), row.wrapped, aad, row.kcv, row.scope_id)
         found = ScopeKey(row.scope_id, key)
         with self._lock:
+            if known != self._destructions:
+                return found  # keys were destroyed since it was read, this one perhaps among them
             if len(self._by_id) >= _CACHED_KEYS_MAX:
-                self._by_id.clear()
-                self._by_purpose.clear()
+                self._forget()
             self._by_id[row.scope_id] = key
             self._by_purpose[row.kind, row.record_class, row.month, row.owner] = found
         return found
+
+    def _remembered(self, cache: dict[Place, Kept], place: Place) -> Kept | None:
+        """What is in memory, unless another process destroyed it meanwhile."""
+        with self._lock:
+            if place in cache:
+                self._refresh()
+            return cache.get(place)
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._by_id.clear()
+            self._by_purpose.clear()
+
+    def _refresh(self) -> None:
+        """Take over what another process changed."""
+        with self._lock:
+            state = self._path.stat()
+            seen = (state.st_ino, state.st_mtime_ns, state.st_size)
+            if seen == self._seen:
+                return
+            with keystore_file(self._path, "ro") as engine, reading(engine) as connection:
+                self._load(connection)
+            settled = time.time_ns() - state.st_mtime_ns > _SETTLED_NS
+            self._seen = seen if settled else None
+
+    def _load(self, connection: Connection) -> None:
+        """What the file says now, under the caller's transaction: destructions, generations, signing keys."""
+        with self._lock:
+            destructions = key_rows.read_destructions(connection)
+            if destructions != self._destructions:
+                self._forget()
+                self._destructions = destructions
+            generations = tuple(key_rows.read_wrapping_keys(connection))
+            if generations != self._generations:
+                self._unwrap_generations(generations)
+            self._signing = tuple(key_rows.read_signing_keys(connection, SIGNING_KEYS_MAX))
+
+    def _unwrap_generations(self, generations: tuple[WrappingKeyRow, ...]) -> None:
+        wrapping = {}
+        for row in generations:
+            try:
+                key = self._protector.reveal(row.gen, row.blob)
+            except DecryptionFailed:
+                if self._generations:
+                    raise KeystoreLocked(
+                        "the root key of this data folder was replaced while this process ran", hint="start it again"
+                    ) from None
+                raise damaged("a wrapping key") from None
+            wrapping[row.gen] = checked(key, row.kcv, wrapping_id(row.gen))
+        self._owner_key = wrapping.pop(OWNER_GENERATION, self._owner_key)
+        if not wrapping:
+            raise KeystoreInvalid(f"{self._path} is incomplete", hint="restore it from its backup")
+        self._wrapping, self._generations = wrapping, generations
 
     def _wrapping_key(self, generation: int) -> bytes:
         try:
@@ -231,118 +427,68 @@ class Keystore:
                 f"wrapping key {generation} is missing from {self._path}", hint="restore it from its backup"
             ) from None
 
+    def _current(self) -> SigningKeyRow:
+        self._refresh()
+        return _in_use([row for row in self._signing if row.origin == self._origin], self._path)
 
-@contextmanager
-def _database(path: Path, mode: Mode) -> Iterator[Engine]:
-    """Open for one use: keys are read and made a few times a month, and an open file could outlive a restore."""
-    engine = open_database(path, mode=mode, journal="delete", connections=1)
-    try:
-        require_current(engine, path)
-        yield engine
-    finally:
-        engine.dispose()
+    def _seed(self, row: SigningKeyRow) -> bytes:
+        aad = signing_aad(row.id, row.kek_gen, row.origin)
+        return opened(self._wrapping_key(row.kek_gen), row.wrapped, aad, row.kcv, signing_id(row.id))
 
+    def _retire_and_sign(self, origin: str, spent: Callable[[int], bool]) -> PublicKey:
+        """Retire the key in use, overwrite the seeds that are `spent` (by when they retired), begin a new key."""
+        with keystore_file(self._path, "rw") as engine, erasing(engine) as connection:
+            self._load(connection)
+            generation = max(self._wrapping)
+            current = _in_use(list(self._signing), self._path)
+            made = _new_signing_key(self._signing[0].id + 1, origin, generation, self._wrapping[generation])
+            key_rows.update_signing_key(connection, replace(current, retired_ms=_now()))
+            key_rows.insert_signing_key(connection, made)
+            self._load(connection)
+            self._erase_seeds(connection, spent)
+            self._load(connection)
+        return _public(made)
 
-# Every wrapped key is bound to its place: moved to another row, or re-labelled, it does not open.
+    def _erase_seeds(self, connection: Connection, spent: Callable[[int], bool]) -> None:
+        for row in self._signing:
+            if row.retired_ms is not None and row.wrapped and spent(row.retired_ms):
+                key_rows.update_signing_key(connection, replace(row, wrapped=b""))
 
-
-def _slot_id(slot: int) -> bytes:
-    return FORMAT + b"/slot" + slot.to_bytes(4, "big")
-
-
-def _wrapping_id(generation: int) -> bytes:
-    return FORMAT + b"/kek" + generation.to_bytes(4, "big")
-
-
-def _wrapping_aad(generation: int) -> bytes:
-    return _wrapping_id(generation)
-
-
-def _signing_id(number: int) -> bytes:
-    return FORMAT + b"/sign" + number.to_bytes(4, "big")
-
-
-def _signing_aad(number: int, generation: int, origin: str) -> bytes:
-    return _signing_id(number) + generation.to_bytes(4, "big") + origin.encode()
-
-
-def _scope_aad(scope_id: bytes, kind: ScopeKind, record_class: int, month: int, generation: int) -> bytes:
-    place = record_class.to_bytes(1, "big") + month.to_bytes(2, "big") + generation.to_bytes(4, "big")
-    return FORMAT + b"/scope" + scope_id + kind.encode() + place
+    def _paged(self, read: Callable[[Connection, bytes], list[ScopeKeyInfo]]) -> list[ScopeKeyInfo]:
+        found: list[ScopeKeyInfo] = []
+        with keystore_file(self._path, "ro") as engine, reading(engine) as connection:
+            while page := read(connection, found[-1].scope_id if found else b""):
+                found += page
+        return found
 
 
-def _slot(
-    slot: int,
-    slot_key: bytes,
-    master: bytes,
-    now: int,
-    *,
-    salt: bytes | None = None,
-    cost: PassphraseCost | None = None,
-) -> SlotRow:
-    parameters = msgspec.json.encode(_StoredCost("argon2id", **asdict(cost))).decode() if cost else "{}"
-    wrapped = keys.wrap_key(slot_key, master, _slot_id(slot))
-    kcv = keys.key_check_value(slot_key, _slot_id(slot))
-    return SlotRow(slot, "passphrase" if cost else "file", parameters, salt, wrapped, kcv, now)
+_OWNER_LABEL = b"cloister/keystore/1/owner"
 
 
-def _wrapping_key(master: bytes, wrapping: bytes, now: int) -> WrappingKeyRow:
-    blob = keys.wrap_key(master, wrapping, _wrapping_aad(FIRST_GENERATION))
-    kcv = keys.key_check_value(wrapping, _wrapping_id(FIRST_GENERATION))
-    return WrappingKeyRow(FIRST_GENERATION, "root", blob, kcv, now)
+def new_generation(protector: Protector, generation: int, key: bytes) -> WrappingKeyRow:
+    """A wrapping key as it is stored."""
+    blob = protector.protect(generation, key)
+    return WrappingKeyRow(generation, protector.name, blob, keys.key_check_value(key, wrapping_id(generation)), _now())
 
 
-def _signing_key(wrapping: bytes, seed: bytes, origin: str, now: int) -> SigningKeyRow:
-    wrapped = keys.wrap_key(wrapping, seed, _signing_aad(1, FIRST_GENERATION, origin))
-    kcv = keys.key_check_value(seed, _signing_id(1))
-    return SigningKeyRow(1, origin, signing.public_key(seed), FIRST_GENERATION, wrapped, kcv, now)
+def _new_signing_key(number: int, origin: str, generation: int, wrapping: bytes) -> SigningKeyRow:
+    seed = signing.generate_seed()
+    wrapped = keys.wrap_key(wrapping, seed, signing_aad(number, generation, origin))
+    kcv = keys.key_check_value(seed, signing_id(number))
+    return SigningKeyRow(number, origin, signing.public_key(seed), generation, wrapped, kcv, _now())
 
 
-def _unlock(slots: Sequence[SlotRow], slot_key: bytes) -> bytes:
-    """The root key of the slot whose check value fits. A wrong key is told apart from a damaged keystore here."""
-    for row in slots:
-        if constant_time_equal(keys.key_check_value(slot_key, _slot_id(row.slot)), row.kcv):
-            return _unwrapped(slot_key, row.wrapped, _slot_id(row.slot), f"slot {row.slot}")
-    if not slots:
-        raise KeystoreInvalid("the keystore has no keys yet", hint="create the data folder with `appliance init`")
-    raise _wrong_key([row for row in slots if row.kind == "file"] or slots, "the key file")
+def _in_use(rows: list[SigningKeyRow], path: Path) -> SigningKeyRow:
+    """The newest key that is not retired."""
+    for row in rows:
+        if row.retired_ms is None:
+            return row
+    raise KeystoreInvalid(f"{path} is incomplete: it has no signing key", hint="restore it from its backup")
 
 
-def _opened(wrapping: bytes, blob: bytes, aad: bytes, kcv: bytes, key_id: bytes) -> bytes:
-    key = _unwrapped(wrapping, blob, aad, "a wrapped key")
-    if not constant_time_equal(keys.key_check_value(key, key_id), kcv):
-        raise _damaged("check value of a key")
-    return key
+def _public(row: SigningKeyRow) -> PublicKey:
+    return PublicKey(row.origin, row.public, row.created_ms, row.retired_ms)
 
 
-def _unwrapped(wrapping: bytes, blob: bytes, aad: bytes, what: str) -> bytes:
-    try:
-        return keys.unwrap_key(wrapping, blob, aad)
-    except DecryptionFailed:
-        raise _damaged(what) from None
-
-
-def _derive(passphrase: str, salt: bytes, cost: PassphraseCost) -> bytes:
-    return keys.derive_root_from_passphrase(passphrase, salt, cost)
-
-
-def _cost(row: SlotRow) -> PassphraseCost:
-    """The stored cost, bounded: an altered row must not make the process take all memory."""
-    try:
-        stored = msgspec.json.decode(row.parameters, type=_StoredCost)
-    except msgspec.DecodeError:
-        raise _damaged(f"slot {row.slot}") from None
-    return PassphraseCost(stored.memory_kib, stored.iterations, stored.lanes)
-
-
-def _wrong_key(slots: Sequence[SlotRow], which: str) -> WrongKey:
-    numbers = ", ".join(str(row.slot) for row in slots)
-    plural = "s" if len(slots) > 1 else ""
-    return WrongKey(
-        f"wrong key (slot{plural} {numbers}): {which} does not belong to this data folder",
-        hint="name the key that was made with this data folder; nothing was changed",
-    )
-
-
-def _damaged(what: str) -> KeystoreInvalid:
-    return KeystoreInvalid(f"the keystore is damaged: its {what} does not open", hint="restore it from its backup")
+def _now() -> int:
+    return time.time_ns() // 1_000_000

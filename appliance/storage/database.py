@@ -38,6 +38,7 @@ __all__ = [
     "Engine",
     "Journal",
     "Mode",
+    "erasing",
     "open_database",
     "reading",
     "sqlite_version",
@@ -55,6 +56,7 @@ SQLITE_VERSION_MIN = (3, 51, 3)
 BUSY_S = 10.0
 CONNECTIONS = 4
 _FREE_BYTES_MIN = 1024 * 1024
+_OVERWRITE_BYTES = 1024 * 1024
 _WRITES = "appliance_writes"
 
 # Result codes of SQLite (sqlite.org/rescode.html); the low byte is the primary code.
@@ -117,6 +119,27 @@ def writing(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
+@contextmanager
+def erasing(engine: Engine) -> Iterator[Connection]:
+    """As `writing`; when it returns, nothing of what was deleted in it is left in the file or in its journal.
+
+    For a database opened with `journal="delete"` and one connection. Until it returns everybody else waits: another
+    writer would unlink the journal, and what is in it, before it is overwritten. If it raises or the process dies,
+    the deletion MAY be done and its traces still there: do it again, deleting nothing is enough. What the disk itself
+    keeps (spare blocks of flash, snapshots) is out of reach.
+    """
+    path: Path = engine.get_execution_options()["appliance_path"]
+    journal = path.with_name(path.name + "-journal")
+    _execute(engine, path, "PRAGMA locking_mode=EXCLUSIVE", "PRAGMA journal_mode=PERSIST")
+    try:
+        with writing(engine) as connection:
+            yield connection
+        _execute(engine, path, "PRAGMA query_only=0", "VACUUM")
+        _overwrite(journal, path)
+    finally:
+        _execute(engine, path, "PRAGMA journal_mode=DELETE", "PRAGMA locking_mode=NORMAL", "PRAGMA schema_version")
+
+
 def translate(error: BaseException, path: Path) -> HomeError | None:
     """The `HomeError` for an error of SQLite, or None where there is no remedy to name (a bug, a broken rule)."""
     extended = getattr(error, "sqlite_errorcode", None)
@@ -151,6 +174,35 @@ def _transaction(engine: Engine, *, writes: bool) -> Iterator[Connection]:
         raise _in_use(path) from None
     with connection.execution_options(**{_WRITES: writes}), connection.begin():
         yield connection
+
+
+def _execute(engine: Engine, path: Path, *statements: str) -> None:
+    """Statements that must not be inside a transaction."""
+    connection = engine.raw_connection()
+    try:
+        for statement in statements:
+            connection.driver_connection.execute(statement).fetchall()  # type: ignore[union-attr]
+    except dbapi2.Error as error:
+        raise translate(error, path) or error from None
+    finally:
+        connection.close()
+
+
+def _overwrite(journal: Path, path: Path) -> None:
+    """Zeros over the whole of a side file, on the disk. Never the database itself: closing it would drop its locks."""
+    try:
+        with journal.open("r+b") as file:
+            left = os.fstat(file.fileno()).st_size
+            while left > 0:
+                left -= file.write(bytes(min(left, _OVERWRITE_BYTES)))
+            file.flush()
+            os.fsync(file.fileno())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise HomeError(
+            f"cannot overwrite the journal of {path}: {error.strerror}", hint="check the disk, then do it again"
+        ) from None
 
 
 def _check_file(path: Path, mode: Mode) -> None:

@@ -9,13 +9,8 @@ import stat
 import pytest
 from pysqlite3 import dbapi2
 
-from appliance.audit.keystore import (
-    PassphraseCost,
-    add_passphrase_slot,
-    create_keystore,
-    open_keystore,
-    root_key_from_passphrase,
-)
+from appliance.audit.key_slots import PassphraseCost, add_passphrase_slot, root_key_from_passphrase
+from appliance.audit.keystore import create_keystore, open_keystore
 from appliance.audit.root_key import create_root_key, read_root_key
 from appliance.crypto.signing import public_key
 from appliance.errors import DecryptionFailed, HomeExists, KeystoreInvalid, WrongKey
