@@ -1,0 +1,259 @@
+"""Train a classifier from a recipe.
+
+    python -m appliance.training.train_classifier RECIPE --data DATA --base BASE --out OUT
+
+BASE holds `model.safetensors` and `vocab.txt`; DATA the collection that the recipe names. OUT receives `checkpoint.pt`
+after every epoch (the same command continues it), at the end `trained.pt` with the calibration, and the figures on the
+development part. The held-back part is never read here.
+
+One linear warm-up, then a cosine to zero. Out-of-scope texts are trained towards saying nothing in particular.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from appliance.errors import ApplianceError
+from appliance.specialists.base_model import MINILM, VOCABULARY_FILE, WEIGHTS_FILE
+from appliance.specialists.manifest import Calibration
+from appliance.specialists.tokenization import WordPiece
+from appliance.training.calibration import calibrate
+from appliance.training.classifier import Classifier, build_classifier
+from appliance.training.classifier_examples import (
+    ClassifierBatch,
+    ClassifierEncoding,
+    ClassifierExample,
+    document_of,
+    epoch,
+    example_of,
+    pad,
+)
+from appliance.training.classifier_recipe import ClassifierRecipe, read_classifier_recipe
+from appliance.training.collections import read_collection
+from appliance.training.collections.labelled import Collection, Labelled
+from appliance.training.train import CHECKPOINT_FILE, GRADIENT_NORM_MAX, TRAINED_FILE, check_base
+
+PROGRESS_EVERY_S = 10.0
+EVALUATION_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A fitted classifier, its calibration and how it does on the development part."""
+
+    classifier: Classifier
+    calibration: Calibration
+    development: dict[str, float]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Progress goes to stderr, the development figures to stdout."""
+    parser = argparse.ArgumentParser(
+        prog="python -m appliance.training.train_classifier", description="train a classifier"
+    )
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the collections")
+    parser.add_argument("--base", type=Path, required=True, help="folder with model.safetensors and vocab.txt")
+    parser.add_argument("--out", type=Path, required=True, help="working folder")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args(arguments)
+    try:
+        recipe = read_classifier_recipe(options.recipe).recipe
+        torch.set_num_threads(options.threads)
+        trained = run(recipe, data=options.data, base=options.base, out=options.out)
+    except ApplianceError as error:
+        print(f"appliance: error: {error}", *([f"hint: {error.hint}"] if error.hint else []), sep="\n", file=sys.stderr)
+        return 1
+    print(*(f"{name} {value:.4f}" for name, value in trained.development.items()), sep="\n", flush=True)
+    return 0
+
+
+def run(recipe: ClassifierRecipe, *, data: Path, base: Path, out: Path) -> Trained:
+    """Train, calibrate on the development part, and save `trained.pt`."""
+    check_base(base)
+    out.mkdir(parents=True, exist_ok=True)
+    collection = read_collection(recipe.collection, data)
+    encoding = encoding_of(recipe, collection, WordPiece.from_vocab(base / VOCABULARY_FILE))
+    classifier = new_classifier(recipe, collection, base)
+    fit(classifier, recipe, examples_of(collection.train, recipe, encoding), out)
+    examples = examples_of(collection.development, recipe, encoding)
+    logits = predict(classifier, examples)
+    targets = np.concatenate([example.targets for example in examples])
+    calibration, figures = calibrate(
+        logits,
+        targets,
+        collection.labels,
+        multi_label=recipe.multi_label,
+        in_scope_share=recipe.abstention.in_scope_share,
+    )
+    state = {"state": classifier.trainable(), "labels": list(collection.labels), "calibration": _plain(calibration)}
+    torch.save(state, out / TRAINED_FILE)
+    return Trained(classifier, calibration, figures)
+
+
+def encoding_of(recipe: ClassifierRecipe, collection: Collection, wordpiece: WordPiece) -> ClassifierEncoding:
+    """Tokenizer, labels and targets of this recipe."""
+    schedule = recipe.schedule
+    return ClassifierEncoding(
+        wordpiece, collection.labels, schedule.window_tokens, recipe.multi_label, schedule.label_smoothing
+    )
+
+
+def new_classifier(recipe: ClassifierRecipe, collection: Collection, base: Path) -> Classifier:
+    """An untrained classifier in this recipe's shape."""
+    torch.manual_seed(recipe.schedule.seed)
+    return build_classifier(
+        base / WEIGHTS_FILE,
+        MINILM.shape,
+        labels=len(collection.labels),
+        rank=recipe.adapter.rank,
+        alpha=recipe.adapter.alpha,
+        dropout=recipe.schedule.dropout,
+    )
+
+
+def examples_of(
+    labelled: Sequence[Labelled], recipe: ClassifierRecipe, encoding: ClassifierEncoding
+) -> list[ClassifierExample]:
+    """One sequence for each text, or the sentences of each document in as few sequences as hold them."""
+    if recipe.unit == "text":
+        return [example_of(text, encoding) for text in labelled]
+    documents: dict[str, list[Labelled]] = {}
+    for sentence in labelled:
+        documents.setdefault(sentence.group, []).append(sentence)
+    return [example for sentences in documents.values() for example in document_of(sentences, encoding)]
+
+
+def fit(classifier: Classifier, recipe: ClassifierRecipe, examples: Sequence[ClassifierExample], out: Path) -> None:
+    """All epochs, continuing after the last that was finished."""
+    schedule = recipe.schedule
+    optimizer = torch.optim.AdamW(
+        classifier.trainable().values(),
+        lr=schedule.learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=schedule.weight_decay,
+    )
+    steps = schedule.epochs * math.ceil(len(examples) / schedule.batch)
+    first, step = _restore(out / CHECKPOINT_FILE, classifier, optimizer)
+    report = _Progress(steps, step)
+    classifier.train()
+    for number in range(first, schedule.epochs):
+        torch.manual_seed(schedule.seed + number)
+        rng = np.random.default_rng((schedule.seed, number))
+        for batch in epoch(examples, batch_size=schedule.batch, rng=rng):
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.learning_rate * rate_at(step / steps, schedule.warmup)
+            report.line(step, train_step(classifier, optimizer, batch, recipe))
+            step += 1
+        _save(out / CHECKPOINT_FILE, classifier, optimizer, number + 1, step)
+    classifier.eval()
+
+
+def train_step(
+    classifier: Classifier, optimizer: torch.optim.Optimizer, batch: ClassifierBatch, recipe: ClassifierRecipe
+) -> float:
+    """One step on one batch, in bfloat16 where the processor is fastest with it; returns the loss."""
+    targets = torch.from_numpy(batch.targets)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = classifier(*_tensors(batch)).float()
+        loss = _loss(logits, targets, recipe.multi_label)
+        if recipe.schedule.consistency:
+            again = classifier(
+                *_tensors(batch)
+            ).float()  # another dropout, the same opinion (R-Drop, Liang et al. 2021)
+            loss = (loss + _loss(again, targets, recipe.multi_label)) / 2
+            loss = loss + recipe.schedule.consistency * _disagreement(logits, again)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(classifier.trainable().values(), GRADIENT_NORM_MAX)
+    optimizer.step()
+    return float(loss.detach())
+
+
+def predict(classifier: Classifier, examples: Sequence[ClassifierExample]) -> np.ndarray:
+    """Logits (segments, labels) in float32 PyTorch, in the order of the examples."""
+    classifier.eval()
+    rows = []
+    with torch.inference_mode():
+        for first in range(0, len(examples), EVALUATION_BATCH):
+            rows.append(classifier(*_tensors(pad(examples[first : first + EVALUATION_BATCH]))).numpy())
+    return np.concatenate(rows)
+
+
+def rate_at(share: float, warmup: float) -> float:
+    """The learning rate as a share of its peak: a linear warm-up, then a cosine to zero."""
+    if share < warmup:
+        return share / warmup
+    return 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup)))
+
+
+def _loss(logits: Tensor, targets: Tensor, multi_label: bool) -> Tensor:
+    if multi_label:
+        return functional.binary_cross_entropy_with_logits(logits, targets)
+    return functional.cross_entropy(logits, targets)
+
+
+def _disagreement(one: Tensor, other: Tensor) -> Tensor:
+    first, second = functional.log_softmax(one, dim=1), functional.log_softmax(other, dim=1)
+    there = functional.kl_div(first, second, log_target=True, reduction="batchmean")
+    return (there + functional.kl_div(second, first, log_target=True, reduction="batchmean")) / 2
+
+
+def _tensors(batch: ClassifierBatch) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.from_numpy(batch.token_ids), torch.from_numpy(batch.lengths), torch.from_numpy(batch.segments)
+
+
+class _Progress:
+    """One line every few seconds: step, loss, time left. Owns the running mean of the loss."""
+
+    def __init__(self, steps: int, first: int) -> None:
+        self._steps, self._first, self._mean = steps, first, 0.0
+        self._started = self._last = time.monotonic()
+
+    def line(self, step: int, loss: float) -> None:
+        self._mean = loss if step == self._first else 0.98 * self._mean + 0.02 * loss
+        now = time.monotonic()
+        if now - self._last < PROGRESS_EVERY_S:
+            return
+        self._last = now
+        left = (now - self._started) / (step - self._first + 1) * (self._steps - step) / 60
+        print(f"step {step} of {self._steps}  loss {self._mean:.4f}  {left:.0f} min left", file=sys.stderr, flush=True)
+
+
+def _plain(calibration: Calibration) -> dict[str, object]:
+    return {
+        "temperature": calibration.temperature,
+        "abstain_below": calibration.abstain_below,
+        "thresholds": dict(calibration.thresholds),
+    }
+
+
+def _save(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, done: int, step: int) -> None:
+    draft = path.with_suffix(".new")
+    torch.save({"state": classifier.trainable(), "optimizer": optimizer.state_dict(), "place": (done, step)}, draft)
+    draft.replace(path)
+
+
+def _restore(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer) -> tuple[int, int]:
+    if not path.exists():
+        return 0, 0
+    saved = torch.load(path, weights_only=True)
+    classifier.load_state_dict(saved["state"], strict=False)
+    optimizer.load_state_dict(saved["optimizer"])
+    done, step = saved["place"]
+    return done, step
+
+
+if __name__ == "__main__":
+    sys.exit(main())
