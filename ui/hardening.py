@@ -148,7 +148,7 @@ class _AllowedAddresses:
     """
 
     def __init__(self, addresses: Collection[tuple[str, int]]) -> None:
-        self._hosts = {(host.strip("[]").lower(), port) for host, port in addresses}
+        self._hosts = {(_plain_host(host), port) for host, port in addresses}
         self._resolved = {(host, port) for host, port in self._hosts if _is_address(host)}
         self._next_s = 0.0
 
@@ -179,6 +179,12 @@ class _AllowedAddresses:
             except OSError:
                 continue
             self._resolved |= {(str(place[0]).partition("%")[0].lower(), port) for *_, place in found}
+
+
+def _plain_host(host: str) -> str:
+    """Lower case, an address as sockets write it."""
+    bare = host.strip("[]").lower()
+    return str(ipaddress.ip_address(bare)) if _is_address(bare) else bare
 
 
 def _is_address(host: str) -> bool:
