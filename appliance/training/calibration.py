@@ -3,8 +3,8 @@
     calibration, figures = calibrate(logits, targets, labels, multi_label=False, in_scope_share=0.02)
 
 The temperature minimises the negative log-likelihood of the in-scope texts (Guo et al. 2017); the abstention threshold
-is the score that a stated share of them stays under; thresholds of a multi-label head maximise each label's F1. All three
-come from the development part, and their effect is measured on the held-back one.
+is the score that a stated share of them stays under; thresholds of a multi-label head maximise each label's F1. All
+three come from the development part, and their effect is measured on the held-back one.
 """
 
 from __future__ import annotations
