@@ -20,12 +20,27 @@ import os
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from appliance import errors
 from appliance.audit import protocol
-from appliance.audit.protocol import Append, Committed, Entry, Hello, Refused, Rejected, SealedRecord, Start
+from appliance.audit.protocol import (
+    Administration,
+    Append,
+    Committed,
+    Done,
+    Entry,
+    Hello,
+    Refused,
+    Rejected,
+    RejectionCode,
+    SealedRecord,
+    Start,
+)
 from appliance.audit.sockets import SOCKET_FILE, socket_address
 from appliance.config import AuditConfig, child_environment
 from appliance.errors import ApplianceError, AuditUnavailable
@@ -36,6 +51,22 @@ _ELSEWHERE_POLL_S = 0.02  # while another process is between taking the lock and
 _ERRORS = {
     kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ApplianceError)
 }
+
+
+Answered = tuple[Entry, Committed] | None  # None: done, and there is no record of it
+
+_REJECTIONS: dict[RejectionCode, type[ApplianceError]] = {
+    "malformed": errors.InvalidRequest,
+    "under_legal_hold": errors.UnderLegalHold,
+    "retention_shortened": errors.RetentionShortened,
+    "paused": errors.AuditPaused,
+    "not_found": errors.NotFound,
+    "conflict": errors.Conflict,
+}
+
+
+class KeyRetired(Exception):
+    """A key of the record was destroyed, or is being destroyed: seal it again under another one."""
 
 
 class SequencerGone(Exception):
@@ -50,7 +81,7 @@ class _Link:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     process: Process | None  # None: another process runs the sequencer
-    waiting: dict[int, asyncio.Future[tuple[Entry, Committed]]] = field(default_factory=dict)
+    waiting: dict[int, asyncio.Future[Answered]] = field(default_factory=dict)
     commits: int = 0
 
     def fail_waiting(self) -> None:
@@ -63,9 +94,13 @@ class _Link:
 class SequencerClient:
     """See the module. `problem` says why there is no connection, None while there is one or one is being made."""
 
-    def __init__(self, settings: AuditConfig, start: Start, *, spawn: bool) -> None:
+    def __init__(
+        self, settings: AuditConfig, start: Start, *, spawn: bool, renew: Callable[[], Start] | None = None
+    ) -> None:
+        """`renew` makes the start message of every further sequencer: keys may have rotated meanwhile."""
         self._settings = settings
         self._start = start
+        self._renew = renew
         self._spawn = spawn
         self._link: _Link | None = None
         self._changed = asyncio.Condition()
@@ -103,8 +138,8 @@ class SequencerClient:
     async def append(self, record: SealedRecord) -> tuple[Entry, Committed]:
         """Submit, and wait for the receipt. The caller bounds the time.
 
-        Raises `AuditUnavailable` when nothing was sent or the record was rejected, `SequencerGone` when the outcome
-        is not known.
+        Raises `AuditUnavailable` when nothing was sent or the record was rejected (`AuditPaused`: for lack of space),
+        `KeyRetired`, or `SequencerGone` when the outcome is not known.
         """
         size = len(record.env_ct) + len(record.con_ct or b"")
         bytes_max = 8 * self._start.frame_bytes_max
@@ -113,10 +148,23 @@ class SequencerClient:
         self.in_flight += 1
         self._in_flight_bytes += size
         try:
-            return await self._submit(await self.connected(), record)
+            answered = await self._submit(await self.connected(), Append(self._next_ticket(), record))
+        except errors.InvalidRequest as error:
+            raise AuditUnavailable(f"the audit log refused: {error.message}") from None
         finally:
             self.in_flight -= 1
             self._in_flight_bytes -= size
+        if answered is None:
+            raise SequencerGone
+        return answered
+
+    async def ask(self, request: Administration) -> Answered:
+        """Ask for something else than a record; the ticket of `request` is set here. The caller bounds the time.
+
+        Raises what the sequencer rejects it with, and as `append`.
+        """
+        asked = msgspec.structs.replace(request, ticket=self._next_ticket())
+        return await self._submit(await self.connected(), asked)
 
     async def connected(self) -> _Link:
         """The connection, waiting for one that is being made. Raises `AuditUnavailable` when it was refused."""
@@ -156,21 +204,23 @@ class SequencerClient:
         if self._child is not None:
             await _reap(self._child, 0)  # the one that was being connected when we were told to stop
 
-    async def _submit(self, link: _Link, record: SealedRecord) -> tuple[Entry, Committed]:
+    def _next_ticket(self) -> int:
         self._tickets += 1
-        ticket = self._tickets
-        future: asyncio.Future[tuple[Entry, Committed]] = asyncio.get_running_loop().create_future()
-        link.waiting[ticket] = future
+        return self._tickets
+
+    async def _submit(self, link: _Link, message: Append | Administration) -> Answered:
+        future: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
+        link.waiting[message.ticket] = future
         try:
-            link.writer.write(protocol.encode(Append(ticket, record)))
+            link.writer.write(protocol.encode(message))
             await link.writer.drain()
         except OSError:
-            link.waiting.pop(ticket, None)
+            link.waiting.pop(message.ticket, None)
             raise SequencerGone from None
         try:
             return await future
         finally:
-            link.waiting.pop(ticket, None)
+            link.waiting.pop(message.ticket, None)
 
     async def _supervise(self, link: _Link) -> None:
         """Receive until the connection ends, then make another; for ever. Cancelled by `close`."""
@@ -216,8 +266,11 @@ class SequencerClient:
                         _resolve(link, entry.ticket, (entry, answer), None)
                 elif isinstance(answer, Refused):
                     logger.error("the audit sequencer stopped: %s", answer.message)
+                elif isinstance(answer, Done):
+                    link.commits += 1
+                    _resolve(link, answer.ticket, None, None)
                 elif isinstance(answer, Rejected):
-                    _resolve(link, answer.ticket, None, AuditUnavailable(f"the audit log refused: {answer.message}"))
+                    _resolve(link, answer.ticket, None, _rejection(answer))
         except (asyncio.IncompleteReadError, OSError):
             return
         except protocol.ProtocolViolation as violation:
@@ -270,6 +323,7 @@ class SequencerClient:
         """None when another process was faster."""
         if not self._spawn:
             raise AuditUnavailable("no audit sequencer is running", hint="start the server")
+        start = self._start if self._renew is None else await asyncio.to_thread(self._renew)
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
@@ -284,7 +338,7 @@ class SequencerClient:
         link = None
         try:
             reader, writer = await asyncio.open_unix_connection(sock=ours)
-            writer.write(protocol.encode(self._start))
+            writer.write(protocol.encode(start))
             link = await self._greeted(reader, writer, process)
         except SequencerGone:
             status = await process.wait()
@@ -316,13 +370,19 @@ class SequencerClient:
         raise SequencerGone
 
 
-def _resolve(link: _Link, ticket: int, value: tuple[Entry, Committed] | None, error: ApplianceError | None) -> None:
+def _rejection(answer: Rejected) -> Exception:
+    if answer.code == "retired_key":
+        return KeyRetired()
+    return _REJECTIONS[answer.code](answer.message, hint=answer.hint)
+
+
+def _resolve(link: _Link, ticket: int, value: Answered, error: Exception | None) -> None:
     future = link.waiting.get(ticket)
     if future is None or future.done():
         return  # the caller gave up; the record stays, and nothing was released for it
     if error is not None:
         future.set_exception(error)
-    elif value is not None:
+    else:
         future.set_result(value)
 
 

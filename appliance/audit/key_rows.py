@@ -64,12 +64,13 @@ class ScopeKeyRow:
 
 @dataclass(frozen=True, slots=True)
 class ScopeKeyInfo:
-    """A key for records without the key: what it is for. `kind` `idx` has class 0."""
+    """A key for records without the key: what it is for. `kind` `idx` has class 0; `owner` as in `ScopeKeyRow`."""
 
     scope_id: bytes
     kind: ScopeKind
     record_class: int
     month: int
+    owner: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +192,8 @@ def delete_scope_keys(connection: Connection, scope_ids: Sequence[bytes]) -> int
 
 
 def _scopes(connection: Connection, where: ColumnElement[bool], after: bytes, limit: int) -> list[ScopeKeyInfo]:
-    columns = (scope_key.c.scope_id, scope_key.c.kind, scope_key.c.class_.label("record_class"), scope_key.c.month)
+    named = (scope_key.c.scope_id, scope_key.c.kind, scope_key.c.class_.label("record_class"))
+    columns = (*named, scope_key.c.month, scope_key.c.owner)
     query = select(*columns).where(where, scope_key.c.scope_id > after).order_by(scope_key.c.scope_id).limit(limit)
     return [ScopeKeyInfo(**row._mapping) for row in connection.execute(query)]
 

@@ -11,46 +11,79 @@ What a caller may rely on:
 - when it raises `AuditUnavailable`, nothing MAY be released. The record is then either absent or present, wholly;
   `resolve(record_id)` says which, and appending the same event again records it once;
 - an append takes at most `audit.append_s`, whatever happens to the sequencer or the disk;
-- nothing is ever written by a read, and a read never waits for a write.
+- nothing is ever written by a read, and a read never waits for a write;
+- a log in quarantine (`quarantine.py`) is read and not written: appends raise `AuditQuarantined`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from appliance import __version__
-from appliance.audit.client import SequencerClient, SequencerGone
+from appliance.audit.administration import (
+    Administration,
+    Certificate,
+    Cursor,
+    ErasureView,
+    HoldRequest,
+    HoldView,
+)
+from appliance.audit.client import KeyRetired, SequencerClient, SequencerGone
 from appliance.audit.clock import read_boot_id, read_clock
 from appliance.audit.export import ExportSummary, export_bundle
 from appliance.audit.keystore import Keystore, open_keystore
 from appliance.audit.protocol import FRAME_OVERHEAD_BYTES, SealedRecord, Start
+from appliance.audit.quarantine import HINT as QUARANTINE_HINT
+from appliance.audit.quarantine import Quarantine, enter_quarantine, read_quarantine
 from appliance.audit.reader import LogReader, RecordView, ViewKind
-from appliance.audit.record import Moment, RecordClass, SealingKeys, keys_for, place_of, seal
+from appliance.audit.record import Moment, RecordClass, SealingKeys, keys_for, owner_of, place_of, seal
 from appliance.config import Config
-from appliance.errors import AuditUnavailable, InputTooLong
+from appliance.errors import AuditPaused, AuditQuarantined, AuditUnavailable, InputTooLong
 from appliance.types import AuditEvent, Receipt
 
-__all__ = ["AuditLog", "ExportSummary", "RecordView", "ViewKind"]
+__all__ = [
+    "AuditLog",
+    "Certificate",
+    "Cursor",
+    "ErasureView",
+    "ExportSummary",
+    "HoldRequest",
+    "HoldView",
+    "RecordView",
+    "ViewKind",
+]
 
 # Sealing is a fraction of a millisecond up to here; larger contents would hold up every other request.
 _SEALED_INLINE_BYTES_MAX = 64 * 1024
 _KEYS_MAX = 1024
+_KEY_TRIES = 4
 
 
 class AuditLog:
     """See the module; made by `open`. Appends from one event loop, reads from any thread."""
 
-    def __init__(self, config: Config, keystore: Keystore, reader: LogReader, client: SequencerClient) -> None:
+    def __init__(
+        self,
+        config: Config,
+        keystore: Keystore,
+        reader: LogReader,
+        client: SequencerClient,
+        quarantine: Quarantine | None = None,
+    ) -> None:
         self._home = config.home
         self._settings = config.audit
         self._keystore = keystore
         self._reader = reader
         self._client = client
+        self._quarantine = quarantine
+        self._administration = Administration(keystore, reader, client, config.audit, config.home.runtime)
         self._boot_id = read_boot_id()
         self._keys: dict[tuple[RecordClass, int, str, bool], SealingKeys] = {}
+        self._keys_since = 0  # restart of the sequencer, which forgets what it was told of retired keys
 
     @classmethod
     async def open(cls, config: Config, root_key: bytes, *, spawn: bool = True) -> AuditLog:
@@ -61,13 +94,16 @@ class AuditLog:
         """
         keystore = await asyncio.to_thread(open_keystore, config.home, root_key)
         reader = await asyncio.to_thread(LogReader, config.home, keystore)
-        client = SequencerClient(config.audit, _start(config, keystore), spawn=spawn)
         try:
-            await client.open()
+            start = await asyncio.to_thread(_start, config, keystore)
+            client = SequencerClient(config.audit, start, spawn=spawn, renew=lambda: _start(config, keystore))
+            quarantine = await asyncio.to_thread(read_quarantine, config.home.audit_database.parent)
+            if quarantine is None:
+                await client.open()
         except BaseException:
             reader.close()
             raise
-        return cls(config, keystore, reader, client)
+        return cls(config, keystore, reader, client, quarantine)
 
     async def close(self) -> None:
         """Record the stop, if the sequencer is ours, and let go of everything. What was appended stays appended."""
@@ -78,24 +114,40 @@ class AuditLog:
     @property
     def alive(self) -> bool:
         """Whether records can be appended now."""
-        return self._client.alive
+        return self._quarantine is None and self._client.alive
 
     @property
     def client(self) -> SequencerClient:
         """The connection, for those who report its state."""
         return self._client
 
+    @property
+    def quarantine(self) -> str | None:
+        """Why nothing is recorded any more, None where nothing forbids it."""
+        return None if self._quarantine is None else self._quarantine.why
+
+    async def enter_quarantine(self, why: str, note: str) -> None:
+        """Stop recording for good: something outside contradicts this log. `note` is what was seen, as evidence.
+
+        The sequencer ends, if it is ours, and none starts on this folder again; appends raise `AuditQuarantined`.
+        """
+        folder = self._home.audit_database.parent
+        await asyncio.to_thread(enter_quarantine, folder, why, note)
+        self._quarantine = await asyncio.to_thread(read_quarantine, folder)
+        await self._client.close()
+
     async def append(self, event: AuditEvent) -> Receipt:
         """Record `event`. See the module for what may be relied on.
 
-        Raises `AuditUnavailable`, or `InputTooLong`/`InputNotText` for what can never be recorded.
+        Raises `AuditUnavailable` (`AuditPaused` while the disk is nearly full, unless the event is urgent),
+        `AuditQuarantined`, or `InputTooLong`/`InputNotText` for what can never be recorded.
         """
-        self.require_space()
-        record = await self._seal(event)
+        if self._quarantine is not None:
+            raise AuditQuarantined(f"the audit log is quarantined: {self._quarantine.why}", hint=QUARANTINE_HINT)
         progress = self._client.progress
         try:
             async with asyncio.timeout(self._settings.append_s):
-                return await self._append_once(record)
+                return await self._append_under_living_keys(event)
         except TimeoutError:
             # It may be stuck for ever. Killing it is safe: what was committed is found again by the next one.
             self._client.abandon_sequencer(progress)
@@ -110,16 +162,86 @@ class AuditLog:
         return await asyncio.to_thread(self._reader.find_receipt, record_id)
 
     def require_space(self) -> None:
-        """Raise `AuditUnavailable` when the disk is nearly full, while there is still room to say so in the log."""
+        """Raise `AuditPaused` when the disk is nearly full, before any work is done that could not be recorded."""
         folder = self._home.audit_database.parent
         disk = os.statvfs(folder)
         free = disk.f_bavail * disk.f_frsize
         if free < self._settings.disk_free_bytes_min:
-            raise AuditUnavailable(
+            raise AuditPaused(
                 f"the data folder is full: {free // 2**20} MiB are left at {folder}, "
                 f"{self._settings.disk_free_bytes_min // 2**20} MiB are needed",
                 hint="free space on that disk; recording resumes by itself",
             )
+
+    # Holds, retention, destruction, keys, sinks: the whole of it is in `administration.py`.
+
+    async def set_hold(self, hold: HoldRequest) -> Receipt:
+        """Nothing that `hold` covers is destroyed until it is released. Raises `Conflict` for an id in use."""
+        return await self._administration.set_hold(hold)
+
+    async def release_hold(self, hold_id: bytes, approvals: str) -> Receipt:
+        """End a hold; `approvals` names the two people. Raises `NotFound`, or `Conflict` if it is not active."""
+        return await self._administration.release_hold(hold_id, approvals)
+
+    def holds(self) -> list[HoldView]:
+        """Every hold, newest first."""
+        return self._administration.holds()
+
+    async def set_retention(self, record_class: int, months: int) -> Receipt:
+        """Keep records of a class that long. Raises `RetentionShortened`."""
+        return await self._administration.set_retention(record_class, months)
+
+    def retention(self) -> dict[int, int]:
+        """Months for each class that has a rule."""
+        return self._administration.retention()
+
+    def expired(self, now: datetime) -> list[tuple[int, int]]:
+        """(class, month) whose retention is over and whose keys are still there, oldest first."""
+        return self._administration.expired(now)
+
+    async def shred(self, subject: str, reason: str, approvals: str) -> Certificate:
+        """Destroy the contents about `subject`, for ever. Raises `UnderLegalHold`, or `NotFound` if no key is left."""
+        return await self._administration.shred(subject, reason, approvals)
+
+    async def shred_scopes(self, scopes: Sequence[bytes], reason: str, approvals: str) -> Certificate:
+        """The same for contents named by the ids of their keys."""
+        return await self._administration.shred_scopes(scopes, reason, approvals)
+
+    async def purge(self, record_class: int, month: int, reason: str, approvals: str) -> Certificate:
+        """Destroy what is sealed of one class and month. Raises `UnderLegalHold`, `NotFound`."""
+        return await self._administration.purge(record_class, month, reason, approvals)
+
+    def unheld_scopes(self, record_class: int, month: int) -> list[bytes]:
+        """Keys of contents of one class and month that no hold covers, for `shred_scopes`."""
+        return self._administration.unheld_scopes(record_class, month)
+
+    async def finish_erasures(self) -> int:
+        """Carry out what was announced to be destroyed and was cut off; how many. At every start of a server."""
+        return await self._administration.finish_erasures()
+
+    def erasures(self) -> list[ErasureView]:
+        """Every announced destruction, newest first."""
+        return self._administration.erasures()
+
+    async def rotate_signing_key(self, reason: str) -> Receipt:
+        """Sign with a new key; `compromised` stops the old one at once. What was signed stays as it is."""
+        return await self._administration.rotate_signing_key(reason)
+
+    async def backup_made(self, target: str, size: int) -> Receipt:
+        """Record that a copy of the first `size` records exists; `target` is a label."""
+        return await self._administration.backup_made(target, size)
+
+    async def keep_cosigned(self, note: str) -> None:
+        """Keep a checkpoint that witnesses signed. Raises `InvalidRequest`."""
+        await self._administration.keep_cosigned(note)
+
+    async def move_cursor(self, sink: str, next_seq: int, anchored_size: int, anchored_ms: int) -> None:
+        """Remember how far a sink outside is."""
+        await self._administration.move_cursor(sink, next_seq, anchored_size, anchored_ms)
+
+    def cursors(self) -> dict[str, Cursor]:
+        """How far every sink is."""
+        return self._administration.cursors()
 
     # Reads are synchronous and take milliseconds to seconds: call them through `asyncio.to_thread`.
 
@@ -163,6 +285,16 @@ class AuditLog:
         """Write a bundle for `auditverify` to `target`: a folder, or a zip file where the name ends in `.zip`."""
         return export_bundle(self._reader, target, ciphertexts=ciphertexts)
 
+    async def _append_under_living_keys(self, event: AuditEvent) -> Receipt:
+        """Seal and append; again under another key when the first one was destroyed meanwhile."""
+        for _ in range(_KEY_TRIES):
+            try:
+                return await self._append_once(await self._seal(event))
+            except KeyRetired:
+                await self._administration.finish_erasures()
+                self._keys.clear()
+        raise AuditUnavailable("the keys for this record are being destroyed", hint="try again in a moment")
+
     async def _seal(self, event: AuditEvent) -> SealedRecord:
         size, size_max = len(event.content or b""), self._settings.record_bytes_max
         if size > size_max:
@@ -171,12 +303,13 @@ class AuditLog:
                 hint="send a shorter text",
             )
         moment = Moment(read_clock(), self._boot_id)
-        place = (*place_of(event, moment), event.actor, event.content is not None)
+        place = (*place_of(event, moment), owner_of(event), event.content is not None)
+        if self._keys_since != self._client.restarts or len(self._keys) >= _KEYS_MAX:
+            self._keys.clear()
+            self._keys_since = self._client.restarts
         keys = self._keys.get(place)
         if keys is None:
-            keys = await asyncio.to_thread(keys_for, self._keystore, event, moment)
-            if len(self._keys) >= _KEYS_MAX:
-                self._keys.clear()
+            keys = await asyncio.to_thread(keys_for, self._keystore, event, moment, index=self._settings.index)
             self._keys[place] = keys
         if size <= _SEALED_INLINE_BYTES_MAX:
             return seal(event, keys, moment)
@@ -197,18 +330,25 @@ class AuditLog:
 
 
 def _start(config: Config, keystore: Keystore) -> Start:
+    """What a sequencer of this log is told when it starts."""
     home, settings = config.home, config.audit
+    seeds = keystore.signing_seeds(settings.signing_overlap_s)
     return Start(
         database=str(home.audit_database),
         signer_state=str(home.signer_state),
         runtime=str(home.runtime),
         origin=keystore.origin,
         log_id=keystore.log_id,
-        seed=keystore.signing_seed(),
+        seed=seeds[0],
         software=__version__,
         batch_max=settings.batch_max,
         queue_max=settings.queue_max,
         # Padding adds at most an eighth to a part, and less than the overhead to a small one.
         frame_bytes_max=settings.record_bytes_max * 9 // 8 + FRAME_OVERHEAD_BYTES,
         heartbeat_s=settings.heartbeat_s,
+        retiring=tuple(seeds[1:]),
+        public_keys=tuple(key.public for key in keystore.public_keys() if key.origin == keystore.origin),
+        signing_overlap_s=settings.signing_overlap_s,
+        disk_free_bytes_min=settings.disk_free_bytes_min,
+        reserve_bytes=settings.reserve_bytes,
     )

@@ -49,6 +49,7 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
     """First message on the control socket: everything the sequencer is allowed to know.
 
     `seed` signs; `retiring` are seeds that signed before, newest first: after a rotation the first of them signs too.
+    `public_keys`: every key that ever signed this log, newest first.
     """
 
     database: str
@@ -63,6 +64,7 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
     frame_bytes_max: int
     heartbeat_s: float
     retiring: tuple[bytes, ...] = ()
+    public_keys: tuple[bytes, ...] = ()
     signing_overlap_s: float = 86400.0
     disk_free_bytes_min: int = 0
     reserve_bytes: int = 0
@@ -133,10 +135,14 @@ class Shred(msgspec.Struct, frozen=True, tag="shred"):
 
 
 class KeysDestroyed(msgspec.Struct, frozen=True, tag="keys_destroyed"):
-    """The keys of the erasure that record `seq` announced are gone: its ciphertexts may follow."""
+    """The keys of the erasure that record `seq` announced are gone: its ciphertexts may follow.
+
+    `keys`: which those were, so that nothing is taken that a submitter seals under one that it still remembers.
+    """
 
     ticket: int
     seq: int
+    keys: tuple[bytes, ...] = ()
 
 
 class RotateSigningKey(msgspec.Struct, frozen=True, tag="rotate_signing_key"):

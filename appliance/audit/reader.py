@@ -160,6 +160,11 @@ class LogReader:
             raise AuditLogInvalid("the log has no signed checkpoint yet", hint="start the server once")
         return head
 
+    def time_of(self, connection: Connection, seq: int) -> datetime:
+        """When a record was committed, by its header."""
+        ((_, encoded),) = store.read_headers(connection, seq, 1)
+        return datetime.fromtimestamp(stored_header(seq, encoded).t_commit_ms / 1000, UTC)
+
     def _stored(self, record_id: bytes, *, content: bool = False) -> StoredRecord:
         with reading(self._engine) as connection:
             row = store.read_record(connection, record_id, content=content)

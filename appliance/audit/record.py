@@ -1,6 +1,6 @@
 """From an event to the sealed record that goes to the sequencer, and back. Pure, but for the random nonces.
 
-    sealed = seal(event, keys_for(keystore, event, moment), moment)
+    sealed = seal(event, keys_for(keystore, event, moment, index=True), moment)
     envelope = open_envelope(header, env_ct, keystore.key_by_id(header.env_key))
     content = open_content(header, con_ct, keystore.key_by_id(header.con_scope))
 
@@ -22,6 +22,7 @@ import msgspec
 
 from appliance.audit.clock import ClockReading
 from appliance.audit.header import NO_KEY, NO_NONCE, RecordHeader, aad
+from appliance.audit.index import tokens_of
 from appliance.audit.keystore import Keystore, ScopeKey
 from appliance.audit.protocol import SealedRecord
 from appliance.crypto.keys import random_nonce
@@ -67,20 +68,32 @@ class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SealingKeys:
-    """The keys for records of one class, month and actor; the same until the month ends."""
+    """The keys for records of one class, month and owner; the same until the month ends."""
 
     log_id: bytes
     record_class: RecordClass
     month: int
     env: ScopeKey
     con: ScopeKey | None  # None: for records without content
+    idx: ScopeKey | None = None  # None: without the index
 
 
-def keys_for(keystore: Keystore, event: AuditEvent, moment: Moment) -> SealingKeys:
-    """The keys for `event`. MAY wait for the disk: the first record of a month, or of an actor in it, makes one."""
+def keys_for(keystore: Keystore, event: AuditEvent, moment: Moment, *, index: bool) -> SealingKeys:
+    """The keys for `event`. MAY wait for the disk: the first record of a month, or of an owner in it, makes one."""
     record_class, month = place_of(event, moment)
-    con = None if event.content is None else keystore.content_key(record_class, month, event.actor)
-    return SealingKeys(keystore.log_id, record_class, month, keystore.env_key(record_class, month), con)
+    con = None if event.content is None else keystore.content_key(record_class, month, owner_of(event))
+    idx = keystore.index_key(month) if index else None
+    return SealingKeys(keystore.log_id, record_class, month, keystore.env_key(record_class, month), con, idx)
+
+
+def owner_of(event: AuditEvent) -> str:
+    """Whose key seals the content: that of whom it is about, else that of who acted."""
+    return subject_owner(event.subject) if event.subject else event.actor
+
+
+def subject_owner(subject: str) -> str:
+    """How the keystore knows a subject; no actor is named like that."""
+    return f"subject:{subject}"
 
 
 def place_of(event: AuditEvent, moment: Moment) -> tuple[RecordClass, int]:
@@ -101,7 +114,19 @@ def seal(event: AuditEvent, keys: SealingKeys, moment: Moment) -> SealedRecord:
         con_ct = seal_bytes(keys.con.key, con_nonce, pad(event.content), bound)
     bound = aad(keys.log_id, event.record_id, "env", keys.env.id, *place)
     env_ct = seal_bytes(keys.env.key, env_nonce, pad(encode_envelope(event, moment)), bound)
-    return SealedRecord(event.record_id, *place, keys.env.id, con_scope, env_nonce, con_nonce, env_ct, con_ct)
+    tokens = () if keys.idx is None else tokens_of(keys.idx.key, event)
+    return SealedRecord(
+        event.record_id,
+        *place,
+        keys.env.id,
+        con_scope,
+        env_nonce,
+        con_nonce,
+        env_ct,
+        con_ct,
+        tokens,
+        event.urgent,
+    )
 
 
 def open_envelope(header: RecordHeader, env_ct: bytes, key: bytes) -> Envelope:

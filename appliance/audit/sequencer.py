@@ -16,6 +16,7 @@ a failed commit only a fresh look at the disk can tell what is stored. Killing i
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import selectors
 import socket
@@ -30,8 +31,24 @@ from pathlib import Path
 from appliance.audit import protocol
 from appliance.audit.clock import read_clock
 from appliance.audit.hardening import check_medium, harden_process
-from appliance.audit.protocol import Append, Committed, Entry, Hello, Refused, Rejected, SealedRecord, Start
+from appliance.audit.operations import Refusal
+from appliance.audit.protocol import (
+    Administration,
+    Append,
+    Committed,
+    Done,
+    Entry,
+    Hello,
+    KeepCosigned,
+    KeysDestroyed,
+    MoveCursor,
+    Refused,
+    Rejected,
+    Start,
+)
+from appliance.audit.quarantine import refuse_quarantined
 from appliance.audit.sockets import LOCK_FILE, SOCKET_FILE, socket_address
+from appliance.audit.space import Space
 from appliance.audit.writer import LogWriter, RecordMalformed, check_record
 from appliance.errors import ApplianceError, HomeInUse, HomeReadOnly
 
@@ -43,6 +60,9 @@ _CONNECTIONS_MAX = 32
 _QUEUED_BYTES_MAX = 64 * 1024 * 1024
 _UNSENT_BYTES_MAX = 8 * 1024 * 1024  # of a submitter that does not read its receipts
 _START_WAIT_S = 10.0
+_PAUSED_LOOK_S = 1.0  # how often a paused log looks whether there is room again
+_PAUSED_HINT = "free space on that disk; recording resumes by itself"
+MEMORY_SYNC_S = 1.0  # the signer's memory is on the disk at most this long after it changed
 
 
 def main(arguments: list[str]) -> int:
@@ -52,11 +72,16 @@ def main(arguments: list[str]) -> int:
     start = _receive_start(control)
     try:
         with _only_sequencer(Path(start.runtime)), _listening(Path(start.runtime)) as listener:
-            warnings = check_medium(Path(start.database).parent)
+            folder = Path(start.database).parent
+            refuse_quarantined(folder)
+            warnings = check_medium(folder)
+            space = Space(folder, free_min=start.disk_free_bytes_min, reserve=start.reserve_bytes)
+            if space.is_short():
+                space.release()  # before the database is opened, which takes room too
             writer = LogWriter.open(start, clock=read_clock)
             writer.append_started(warnings)
             hello = Hello(start.origin, start.log_id, writer.size, os.getpid(), warnings)
-            _Loop(start, writer, control, listener, hello).run()
+            _Loop(start, writer, space, control, listener, hello).run()
     except ApplianceError as error:
         _say(error.message)
         _refuse(control, error)
@@ -77,8 +102,7 @@ class _Peer:
 @dataclass(frozen=True, slots=True)
 class _Queued:
     peer: _Peer
-    ticket: int
-    record: SealedRecord
+    message: Append | Administration
     bytes: int
 
 
@@ -86,10 +110,20 @@ class _Loop:
     """Owns the connections and the queue between them and the writer."""
 
     def __init__(
-        self, start: Start, writer: LogWriter, control: socket.socket, listener: socket.socket, hello: Hello
+        self,
+        start: Start,
+        writer: LogWriter,
+        space: Space,
+        control: socket.socket,
+        listener: socket.socket,
+        hello: Hello,
     ) -> None:
         self._start = start
         self._writer = writer
+        self._space = space
+        self._paused = writer.was_paused
+        self._reserved = False
+        self._sync_at = math.inf  # when the signer's memory is due on the disk
         self._listener = listener
         self._hello = hello
         self._selector = selectors.DefaultSelector()
@@ -104,20 +138,60 @@ class _Loop:
 
     def run(self) -> None:
         """Serve until the control connection closes."""
+        self._look_at_space()
         heartbeat_at = time.monotonic() + self._start.heartbeat_s
         while not self._stopping:
-            wait_s = 0.0 if self._queue else max(0.0, heartbeat_at - time.monotonic())
-            self._receive(wait_s)
+            self._receive(self._may_wait_until(heartbeat_at))
             if self._queue:
-                self._commit_batch()
+                self._serve_queued()
                 heartbeat_at = time.monotonic() + self._start.heartbeat_s
             elif time.monotonic() >= heartbeat_at:
-                self._writer.append_heartbeat()
+                self._look_at_space()
+                if not self._paused:
+                    self._writer.append_heartbeat()
                 heartbeat_at = time.monotonic() + self._start.heartbeat_s
+            if self._writer.has_chores:
+                self._writer.do_chore()
+            self._sync_memory()
         while self._queue:
-            self._commit_batch()
+            self._serve_queued()
         self._writer.append_stopped()
         self._writer.close()
+
+    def _may_wait_until(self, heartbeat_at: float) -> float:
+        """Seconds that the loop may sleep for if nothing arrives."""
+        if self._queue or self._writer.has_chores:
+            return 0.0
+        due = min(heartbeat_at, self._sync_at, time.monotonic() + _PAUSED_LOOK_S if self._paused else math.inf)
+        return max(0.0, due - time.monotonic())
+
+    def _serve_queued(self) -> None:
+        """What is at the front of the queue: one request of an administrator, or as many records as make a batch."""
+        self._look_at_space()
+        self._sync_at = min(self._sync_at, time.monotonic() + MEMORY_SYNC_S)
+        if isinstance(self._queue[0].message, Append):
+            self._commit_batch()
+        else:
+            self._perform(self._take(1)[0])
+
+    def _sync_memory(self) -> None:
+        if time.monotonic() >= self._sync_at:
+            self._writer.sync_memory()
+            self._sync_at = math.inf
+
+    def _look_at_space(self) -> None:
+        """Pause when the disk is nearly full, and go on by itself when it is not. Each is recorded, once."""
+        if self._paused and self._space.is_back():
+            self._space.rebuild()
+            self._writer.append_resumed()
+            self._paused = False
+        elif not self._paused and self._space.is_short():
+            self._space.release()
+            self._writer.append_paused("disk_full")
+            self._paused = True
+        elif not self._paused and not self._reserved:
+            self._space.rebuild()
+            self._reserved = True
 
     def _receive(self, wait_s: float) -> None:
         for key, events in self._selector.select(wait_s):
@@ -170,32 +244,77 @@ class _Loop:
             self._drop(peer)
 
     def _enqueue(self, peer: _Peer, message: protocol.Request, size: int) -> None:
-        if not isinstance(message, Append):
+        if isinstance(message, Start):
             raise protocol.ProtocolViolation("a second start message")
-        try:
-            check_record(message.record)
-        except RecordMalformed as malformed:
-            self._queue_answer(peer, Rejected(message.ticket, str(malformed)))
-            return
-        self._queue.append(_Queued(peer, message.ticket, message.record, size))
+        if isinstance(message, Append):
+            try:
+                check_record(message.record)
+            except RecordMalformed as malformed:
+                self._queue_answer(peer, Rejected(message.ticket, str(malformed)))
+                return
+        self._queue.append(_Queued(peer, message, size))
         self._queued_bytes += size
 
     def _commit_batch(self) -> None:
-        batch = self._take_batch()
-        committed = self._writer.commit([queued.record for queued in batch])
+        batch: list[tuple[_Peer, Append]] = []
+        for queued in self._take(self._start.batch_max):
+            assert isinstance(queued.message, Append)
+            rejected = self._rejected(queued.message)
+            if rejected is None:
+                batch.append((queued.peer, queued.message))
+            else:
+                self._answer(queued.peer, rejected)
+        if not batch:
+            return
+        committed = self._writer.commit([message.record for _, message in batch])
         answers: dict[_Peer, list[Entry]] = {}
-        for queued in batch:
-            place = committed.places[queued.record.record_id]
-            entry = Entry(queued.ticket, queued.record.record_id, place.seq, place.leaf, place.proof)
-            answers.setdefault(queued.peer, []).append(entry)
+        for peer, message in batch:
+            place = committed.places[message.record.record_id]
+            entry = Entry(message.ticket, message.record.record_id, place.seq, place.leaf, place.proof)
+            answers.setdefault(peer, []).append(entry)
         for peer, entries in answers.items():
-            if peer in self._peers:
-                self._queue_answer(peer, Committed(committed.size, committed.checkpoint, tuple(entries)))
+            self._answer(peer, Committed(committed.size, committed.checkpoint, tuple(entries)))
 
-    def _take_batch(self) -> list[_Queued]:
-        batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._start.batch_max))]
-        self._queued_bytes -= sum(queued.bytes for queued in batch)
-        return batch
+    def _rejected(self, message: Append) -> Rejected | None:
+        """Why a record that is well formed is not taken at this moment."""
+        if self._paused and not message.record.urgent:
+            return Rejected(message.ticket, "the disk of the data folder is nearly full", "paused", _PAUSED_HINT)
+        if self._writer.is_retired(message.record):
+            return Rejected(message.ticket, "a key of this record was destroyed", "retired_key")
+        return None
+
+    def _perform(self, queued: _Queued) -> None:
+        request = queued.message
+        assert not isinstance(request, Append)
+        if self._paused and not isinstance(request, KeysDestroyed | MoveCursor | KeepCosigned):
+            paused = Rejected(request.ticket, "the disk of the data folder is nearly full", "paused", _PAUSED_HINT)
+            self._answer(queued.peer, paused)
+            return
+        try:
+            committed = self._writer.perform(request)
+        except Refusal as refusal:
+            self._answer(queued.peer, Rejected(request.ticket, refusal.message, refusal.code, refusal.hint))
+            return
+        if committed is None:
+            self._answer(queued.peer, Done(request.ticket))
+            return
+        record_id, place = min(committed.places.items(), key=lambda item: item[1].seq)
+        entry = Entry(request.ticket, record_id, place.seq, place.leaf, place.proof)
+        self._answer(queued.peer, Committed(committed.size, committed.checkpoint, (entry,)))
+
+    def _take(self, limit: int) -> list[_Queued]:
+        """The first of the queue, and after a record as many records as follow it, at most `limit`."""
+        taken: list[_Queued] = []
+        while self._queue and len(taken) < limit:
+            if taken and not isinstance(self._queue[0].message, Append):
+                break
+            taken.append(self._queue.popleft())
+        self._queued_bytes -= sum(queued.bytes for queued in taken)
+        return taken
+
+    def _answer(self, peer: _Peer, answer: protocol.Answer) -> None:
+        if peer in self._peers:
+            self._queue_answer(peer, answer)
 
     def _queue_answer(self, peer: _Peer, answer: protocol.Answer) -> None:
         peer.unsent += protocol.encode(answer)

@@ -1,91 +1,59 @@
-"""Signs tree heads and remembers, outside the database, how far it has signed.
+"""Signs tree heads, never two of one size and never a smaller one after a larger.
 
-    signer = Signer.open(path, seed, origin)
-    signer.sign(size=42, root=root)              # refuses a smaller tree, and another tree of the same size
+    signer = Signer.open(path, keys, origin, log_is_new=False)
+    signer.sign(size=42, root=root, now_ms=commit_ms)      # refuses a smaller tree, and another of the same size
 
-The memory is `audit/signer.json`. An old copy of the database that is put back looks perfect by itself; beside this
-file it does not. Signing comes after the commit, never before: a commit that reported an error may still be there
-after a restart, and a signature given out for a tree that then differs would be two histories under one name.
-Ed25519 is deterministic, so that signing the same head again after a crash gives the same bytes.
+How far it has signed is in `audit/signer.json` (`signer_memory.py`): an old copy of the database that is put back
+looks perfect by itself; beside this file it does not. Signing comes after the commit, never before: a commit that
+reported an error may still be there after a restart, and a signature given out for a tree that then differs would be
+two histories under one name. Ed25519 is deterministic, so that signing the same head again gives the same bytes.
+
+After a rotation the key before signs too, for a while, so that whoever does not have the new key yet can verify.
 """
 
 from __future__ import annotations
 
-import base64
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from appliance.audit.checkpoint import checkpoint_text
+from appliance.audit.signer_memory import SignedHead, SignerMemory, read_signed_head
+from appliance.crypto import signing
 from appliance.crypto.merkle import EMPTY_ROOT
-from appliance.crypto.note import sign_note
+from appliance.crypto.note import key_id, sign_note, split_note
 from appliance.errors import AuditLogInvalid
 
-STATE_BYTES_MAX = 64 * 1024
+__all__ = ["SignedHead", "Signer", "SigningKeys", "read_signed_head"]
 
 
-@dataclass(frozen=True, slots=True)
-class SignedHead:
-    """The last tree head that was signed; `note` is empty only before the first signature."""
+@dataclass(frozen=True, slots=True, repr=False)
+class SigningKeys:
+    """Seeds that sign: the newest, and those before it, newest first. `public`: of all keys that ever signed."""
 
-    size: int
-    root: bytes
-    note: str
-
-
-class _StateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    origin: str
-    size: int
-    root: str
-    note: str
-
-
-def read_signed_head(path: Path, origin: str) -> SignedHead | None:
-    """The signer's memory, None when there is none. Raises `AuditLogInvalid` for a foreign or damaged file."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(STATE_BYTES_MAX + 1)
-    except FileNotFoundError:
-        return None
-    try:
-        state = msgspec.json.decode(content, type=_StateFile)
-        root = base64.b64decode(state.root, validate=True)
-    except (msgspec.DecodeError, ValueError):
-        raise _damaged(path) from None
-    if state.origin != origin:
-        raise AuditLogInvalid(
-            f"{path} belongs to the log {state.origin}, not to {origin}", hint="restore the data folder as a whole"
-        )
-    if state.size < 0 or len(root) != len(EMPTY_ROOT):
-        raise _damaged(path)
-    return SignedHead(state.size, root, state.note)
+    newest: bytes
+    retiring: tuple[bytes, ...] = ()
+    public: tuple[bytes, ...] = ()
 
 
 class Signer:
-    """Holds the signing seed. One owner: the sequencer."""
+    """Holds the signing seeds. One owner: the writer."""
 
-    def __init__(self, path: Path, seed: bytes, origin: str, head: SignedHead) -> None:
-        self._path = path
-        self._seed = seed
+    def __init__(self, path: Path, keys: SigningKeys, origin: str, head: SignedHead) -> None:
+        self._memory = SignerMemory(path, origin, head)
+        self._keys = keys
         self._origin = origin
         self.head = head
 
     @classmethod
-    def open(cls, path: Path, seed: bytes, origin: str, *, log_is_new: bool) -> Signer:
+    def open(cls, path: Path, keys: SigningKeys, origin: str, *, log_is_new: bool) -> Signer:
         """Read the memory. Only for a log without a single record may it be missing; then it begins here."""
         head = read_signed_head(path, origin)
-        if head is None:
-            if not log_is_new:
-                raise AuditLogInvalid(
-                    f"{path} is missing: without it nobody can tell whether the log was put back to an older state",
-                    hint="restore it from the newest backup and verify the log against a checkpoint kept elsewhere",
-                )
-            signer = cls(path, seed, origin, SignedHead(0, EMPTY_ROOT, ""))
-            signer._remember(signer.head)
-            return signer
-        return cls(path, seed, origin, head)
+        if head is None and not log_is_new:
+            raise AuditLogInvalid(
+                f"{path} is missing: without it nobody can tell whether the log was put back to an older state",
+                hint="restore it from the newest backup and verify the log against a checkpoint kept elsewhere",
+            )
+        return cls(path, keys, origin, head or SignedHead(0, EMPTY_ROOT, ""))
 
     def check(self, size: int, root: bytes) -> None:
         """Refuse a tree that this signer may not sign. Raises `AuditLogInvalid`."""
@@ -101,29 +69,61 @@ class Signer:
                 hint="keep all files for analysis; run `appliance audit verify` with a trusted checkpoint",
             )
 
-    def sign(self, size: int, root: bytes) -> str:
-        """The signed note of this tree head, remembered on the disk before it is returned.
+    def sign(self, size: int, root: bytes, *, now_ms: int) -> str:
+        """The signed note of this tree head, remembered before it is returned.
 
         MUST be called after the commit only. A crash between the two loses nothing: the next start signs again.
         """
         self.check(size, root)
-        note = sign_note(checkpoint_text(self._origin, size, root), self._origin, self._seed)
-        self._remember(SignedHead(size, root, note))
+        text = checkpoint_text(self._origin, size, root)
+        note = sign_note(text, self._origin, self._keys.newest)
+        if now_ms < self.head.overlap_until_ms and self._keys.retiring:
+            note += sign_note(text, self._origin, self._keys.retiring[0]).rpartition("\n\n")[2]
+        self.head = SignedHead(size, root, note, self.head.overlap_until_ms)
+        self._memory.write(self.head)
         return note
 
-    def _remember(self, head: SignedHead) -> None:
-        state = _StateFile(self._origin, head.size, base64.b64encode(head.root).decode(), head.note)
-        beside = self._path.with_name(self._path.name + ".new")
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(state))
-            file.flush()
-            os.fsync(file.fileno())
-        # The folder is not synced: a rename that a power cut undoes leaves an older memory, which is a smaller size
-        # and refuses nothing that is true. The record itself is durable already.
-        beside.replace(self._path)
-        self.head = head
+    @property
+    def public_key(self) -> bytes:
+        """Of the newest key."""
+        return signing.public_key(self._keys.newest)
+
+    @property
+    def public_keys(self) -> tuple[bytes, ...]:
+        """Of every key that ever signed this log, newest first."""
+        return (self.public_key, *(public for public in self._keys.public if public != self.public_key))
+
+    def replaced_key(self) -> bytes | None:
+        """The public key that signed last, if the newest never did: a rotation that the log has not recorded yet."""
+        if not self.head.note or _signed_by(self.head.note, self._origin, self.public_key):
+            return None
+        for public in self._keys.public:
+            if _signed_by(self.head.note, self._origin, public):
+                return public
+        raise AuditLogInvalid(
+            "the keystore has none of the keys that signed this log", hint="restore the data folder as a whole"
+        )
+
+    def replace(self, seed: bytes) -> bytes:
+        """Take `seed` as the newest key and return the public key that was; recording it is the caller's."""
+        old = self.public_key
+        self._keys = SigningKeys(seed, (self._keys.newest, *self._keys.retiring), self.public_keys)
+        return old
+
+    def overlap(self, until_ms: int) -> None:
+        """From the next signature on the key before signs too, until then. 0 ends it."""
+        self.head = SignedHead(self.head.size, self.head.root, self.head.note, until_ms)
+
+    def sync(self) -> None:
+        """What was remembered survives a power cut."""
+        self._memory.sync()
+
+    def close(self) -> None:
+        """Sync and let go of the file."""
+        self._memory.close()
 
 
-def _damaged(path: Path) -> AuditLogInvalid:
-    return AuditLogInvalid(f"{path} is damaged", hint="restore it from the newest backup")
+def _signed_by(note: str, origin: str, public: bytes) -> bool:
+    """Whether a line of `note` says that it is by this key; it is our own note, so the line is believed."""
+    _, lines = split_note(note)
+    return any((line.name, line.key_id) == (origin, key_id(origin, public)) for line in lines)

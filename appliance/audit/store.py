@@ -1,4 +1,4 @@
-"""The statements of the log and of the keystore, over `storage/tables.py`; no rule, no cryptography, no transaction.
+"""The statements of the log, over `storage/tables.py`; no rule, no cryptography, no transaction.
 
     with writing(engine) as connection:
         store.insert_records(connection, rows)
@@ -12,30 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
 
-from sqlalchemy import ColumnElement, Row, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from appliance.errors import AuditLogInvalid
 from appliance.storage.database import Connection
 from appliance.storage.tables import (
     checkpoint,
-    kek,
     log_head,
     public_body,
     record,
-    root_slot,
-    scope_key,
-    signing_key,
     tile,
 )
-
-SlotKind = Literal["file", "passphrase"]
-ScopeKind = Literal["env", "con"]
-
-
-# --- the log ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +55,13 @@ class StoredRecord:
 
 @dataclass(frozen=True, slots=True)
 class StoredCheckpoint:
-    """A signed tree head that is kept for ever."""
+    """A signed tree head that is kept for ever. `cosigs`: signature lines of witnesses, to be put behind the note."""
 
     size: int
     root: bytes
     note: str
     t_signed_ms: int
+    cosigs: str | None = None
 
 
 def read_head(connection: Connection) -> Head | None:
@@ -102,11 +92,13 @@ def move_head(connection: Connection, *, expected_size: int, head: Head) -> None
 
 def insert_records(connection: Connection, rows: Sequence[StoredRecord]) -> None:
     """Add rows to the end; a repeated sequence number or record id violates a constraint."""
-    columns = ("seq", "record_id", "header", "env_ct", "con_ct")
-    connection.execute(insert(record), [{name: getattr(row, name) for name in columns} for row in rows])
-    bodies = [{"seq": row.seq, "body": row.body} for row in rows if row.body is not None]
+    connection.exec_driver_sql(
+        "INSERT INTO record (seq, record_id, header, env_ct, con_ct) VALUES (?, ?, ?, ?, ?)",
+        [(row.seq, row.record_id, row.header, row.env_ct, row.con_ct) for row in rows],
+    )
+    bodies = [(row.seq, row.body) for row in rows if row.body is not None]
     if bodies:
-        connection.execute(insert(public_body), bodies)
+        connection.exec_driver_sql("INSERT INTO public_body (seq, body) VALUES (?, ?)", bodies)
 
 
 def put_tile(connection: Connection, level: int, index: int, hashes: bytes) -> None:
@@ -183,6 +175,31 @@ def keep_checkpoint(connection: Connection, kept: StoredCheckpoint) -> None:
     connection.execute(insert_or(checkpoint).values(**asdict(kept)).on_conflict_do_nothing())
 
 
+def keep_cosigned(connection: Connection, kept: StoredCheckpoint) -> None:
+    """Store a tree head that witnesses signed too; one of that size that is kept already gets their lines."""
+    statement = insert_or(checkpoint).values(**asdict(kept))
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["size"],
+            set_={"cosigs": kept.cosigs, "note": kept.note},
+            where=checkpoint.c.root == kept.root,
+        )
+    )
+
+
+def newest_cosigned(connection: Connection, limit: int) -> list[StoredCheckpoint]:
+    """The last kept tree heads that have lines of witnesses, smallest first, of the last `limit` kept ones."""
+    columns = [checkpoint.c[name] for name in StoredCheckpoint.__dataclass_fields__]
+    rows = connection.execute(select(*columns).order_by(checkpoint.c.size.desc()).limit(limit)).all()
+    return [StoredCheckpoint(**row._mapping) for row in reversed(rows) if row.cosigs is not None]
+
+
+def drop_checkpoints(connection: Connection, sizes: Sequence[int]) -> None:
+    """Forget kept tree heads that later ones of the same minute cover."""
+    if sizes:
+        connection.execute(delete(checkpoint).where(checkpoint.c.size.in_(sizes)))
+
+
 def read_checkpoints(connection: Connection, after_size: int, limit: int) -> list[StoredCheckpoint]:
     """Kept tree heads of more than `after_size` records, smallest first."""
     columns = [checkpoint.c[name] for name in StoredCheckpoint.__dataclass_fields__]
@@ -193,121 +210,3 @@ def read_checkpoints(connection: Connection, after_size: int, limit: int) -> lis
 def newest_checkpoint_ms(connection: Connection) -> int:
     """When the newest kept tree head was signed; 0 when none is kept."""
     return connection.execute(select(func.max(checkpoint.c.t_signed_ms))).scalar_one() or 0
-
-
-# --- the keystore -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SlotRow:
-    """One way to unlock the root key. `parameters` is JSON, `salt` None for a key file."""
-
-    slot: int
-    kind: SlotKind
-    parameters: str
-    salt: bytes | None
-    wrapped: bytes
-    kcv: bytes
-    created_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class WrappingKeyRow:
-    """One generation of the key that wraps all others; `blob` is wrapped by the root key."""
-
-    gen: int
-    protector: str
-    blob: bytes
-    kcv: bytes
-    created_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class ScopeKeyRow:
-    """One key for envelopes or contents. `owner` is a keyed hash, empty for the key of a whole month."""
-
-    scope_id: bytes
-    kind: ScopeKind
-    record_class: int
-    month: int
-    owner: bytes
-    kek_gen: int
-    wrapped: bytes
-    kcv: bytes
-    created_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class SigningKeyRow:
-    """The key that signs tree heads of `origin`."""
-
-    id: int
-    origin: str
-    public: bytes
-    kek_gen: int
-    wrapped: bytes
-    kcv: bytes
-    created_ms: int
-
-
-def insert_slot(connection: Connection, row: SlotRow) -> None:
-    connection.execute(insert(root_slot).values(**asdict(row)))
-
-
-def read_slots(connection: Connection) -> list[SlotRow]:
-    """Every slot, lowest first."""
-    columns = [root_slot.c[name] for name in SlotRow.__dataclass_fields__]
-    return [SlotRow(**row._mapping) for row in connection.execute(select(*columns).order_by(root_slot.c.slot))]
-
-
-def insert_wrapping_key(connection: Connection, row: WrappingKeyRow) -> None:
-    connection.execute(insert(kek).values(**asdict(row)))
-
-
-def read_wrapping_keys(connection: Connection) -> list[WrappingKeyRow]:
-    """Every generation, oldest first."""
-    columns = [kek.c[name] for name in WrappingKeyRow.__dataclass_fields__]
-    return [WrappingKeyRow(**row._mapping) for row in connection.execute(select(*columns).order_by(kek.c.gen))]
-
-
-def insert_scope_key(connection: Connection, row: ScopeKeyRow) -> None:
-    values = asdict(row)
-    values["class_"] = values.pop("record_class")
-    connection.execute(insert(scope_key).values(**values))
-
-
-def find_scope_key(
-    connection: Connection, kind: ScopeKind, record_class: int, month: int, owner: bytes
-) -> ScopeKeyRow | None:
-    """The key in use for this purpose, if one was made already."""
-    return _scope_key(
-        connection,
-        (scope_key.c.kind == kind)
-        & (scope_key.c.class_ == record_class)
-        & (scope_key.c.month == month)
-        & (scope_key.c.owner == owner),
-    )
-
-
-def read_scope_key(connection: Connection, scope_id: bytes) -> ScopeKeyRow | None:
-    """The key with this id, unless it was destroyed."""
-    return _scope_key(connection, scope_key.c.scope_id == scope_id)
-
-
-def _scope_key(connection: Connection, where: ColumnElement[bool]) -> ScopeKeyRow | None:
-    names = {name: "class_" if name == "record_class" else name for name in ScopeKeyRow.__dataclass_fields__}
-    columns = [scope_key.c[column].label(name) for name, column in names.items()]
-    row = connection.execute(select(*columns).where(where)).one_or_none()
-    return None if row is None else ScopeKeyRow(**row._mapping)
-
-
-def insert_signing_key(connection: Connection, row: SigningKeyRow) -> None:
-    connection.execute(insert(signing_key).values(**asdict(row)))
-
-
-def read_signing_key(connection: Connection) -> SigningKeyRow | None:
-    """The key in use: the newest that is not retired."""
-    columns = [signing_key.c[name] for name in SigningKeyRow.__dataclass_fields__]
-    query = select(*columns).where(signing_key.c.retired_ms.is_(None)).order_by(signing_key.c.id.desc()).limit(1)
-    row = connection.execute(query).one_or_none()
-    return None if row is None else SigningKeyRow(**row._mapping)

@@ -1,6 +1,6 @@
 """Nodes of the tree: the growing edge in memory, and any node of a stored tree from headers and tiles.
 
-    edge.append(leaf_hash(header)); merkle.inclusion_proof(seq, edge.size, edge.node)
+    edge.append(leaf_hash(header)); edge.proof(seq); edge.root()
     merkle.inclusion_proof(seq, size, StoredTree(connection).node)
 
 Stored are only tiles of level 1 and higher (256 hashes of 256-record subtrees, and so on, as in C2SP tlog-tiles);
@@ -85,66 +85,111 @@ class StoredTree:
 
 
 class TreeEdge:
-    """The right edge of a growing tree: per level the hashes of the incomplete tile, and of some before it.
+    """The right edge of a growing tree: the complete nodes of every height inside the incomplete tiles.
 
-    One owner, the writer. Holds what inclusion proofs for the records of one batch need, at most two tiles and one
-    batch per level.
+    One owner, the writer. An append makes one hash on average; a proof for a record of the batch only looks up. Holds
+    at most two tiles and one batch per level, whatever the size of the tree.
     """
 
     def __init__(self, size: int, read_tile: Callable[[int, int], tuple[bytes, ...]]) -> None:
         self.size = size
-        self._levels: list[list[bytes]] = []
-        self._starts: list[int] = []  # index of the first hash held, a multiple of 256
+        self._nodes: list[list[bytes]] = []  # by height; the first one held is number `_starts[height]`
+        self._starts: list[int] = []
         self._grown: set[tuple[int, int]] = set()
+        self._last: list[bytes] = []
         for level in range(stored_levels(size)):
             count = size >> (_TILE_HEIGHT * level)
             tile, width = divmod(count, TILE_WIDTH)
             hashes = read_tile(level, tile)[:width] if width else ()
             if len(hashes) != width:
                 raise _incomplete(f"part of tile {tile} of level {level}")
-            self._levels.append(list(hashes))
-            self._starts.append(tile * TILE_WIDTH)
+            row = list(hashes)
+            for rest in range(_TILE_HEIGHT):
+                self._nodes.append(row)
+                self._starts.append(tile * TILE_WIDTH >> rest)
+                row = [node_hash(row[i], row[i + 1]) for i in range(0, len(row) - 1, 2)]
 
     def begin_batch(self) -> None:
         """Forget tiles that are complete: no proof for a record from here on needs them. Clears `grown_tiles`."""
         self._grown.clear()
-        for level, hashes in enumerate(self._levels):
-            complete = len(hashes) // TILE_WIDTH * TILE_WIDTH
-            del hashes[:complete]
-            self._starts[level] += complete
+        for height, nodes in enumerate(self._nodes):
+            tile_height = (height // _TILE_HEIGHT + 1) * _TILE_HEIGHT
+            start = self.size >> tile_height << tile_height >> height
+            del nodes[: start - self._starts[height]]
+            self._starts[height] = start
 
     def append(self, leaf: bytes) -> None:
         """Add one leaf, and every node that it completes."""
+        index, value, height = self.size, leaf, 0
         self.size += 1
-        self._push(0, leaf)
+        self._last.clear()
+        while True:
+            self._push(height, value)
+            if height and height % _TILE_HEIGHT == 0:
+                self._grown.add((height // _TILE_HEIGHT, index // TILE_WIDTH))
+            if not index & 1:
+                return
+            value = node_hash(self._nodes[height][-2], value)
+            index >>= 1
+            height += 1
 
     def node(self, height: int, index: int) -> bytes:
         """One node at or right of the first record of this batch, or a sibling on its way to the root."""
-        level, rest = divmod(height, _TILE_HEIGHT)
-        first = (index << rest) - self._starts[level]
-        hashes = self._levels[level][first : first + (1 << rest)] if first >= 0 else []
-        assert len(hashes) == 1 << rest, "only nodes of this batch's proofs are held"
-        return subtree_root(hashes)
+        place = index - self._starts[height]
+        assert 0 <= place < len(self._nodes[height]), "only nodes of this batch's proofs are held"
+        return self._nodes[height][place]
+
+    def proof(self, seq: int) -> tuple[bytes, ...]:
+        """The audit path of a record of this batch (RFC 6962, 2.1.1), leaf to root, without computing a hash."""
+        path, last = [], self._last_nodes()
+        index, end = seq, self.size - 1
+        for height, final in enumerate(last[:-1]):
+            sibling = index ^ 1
+            if sibling < end:
+                path.append(self.node(height, sibling))
+            elif sibling == end:
+                path.append(final)
+            index, end = index >> 1, end >> 1
+        return tuple(path)
+
+    def root(self) -> bytes:
+        """Of the tree as it is now."""
+        return self._last_nodes()[-1] if self.size else EMPTY_ROOT
+
+    def frontier(self) -> bytes:
+        """The roots of the complete subtrees, as `merkle.Frontier` is stored."""
+        held = (
+            self.node(height, (self.size >> height) - 1)
+            for height in reversed(range(self.size.bit_length()))
+            if self.size >> height & 1
+        )
+        return self.size.to_bytes(8, "big") + b"".join(held)
 
     def grown_tiles(self) -> list[tuple[int, int, bytes]]:
         """(level, index, hashes) of the stored tiles that this batch changed."""
         return [(level, tile, b"".join(self._held(level, tile))) for level, tile in sorted(self._grown)]
 
     def _held(self, level: int, tile: int) -> list[bytes]:
-        first = tile * TILE_WIDTH - self._starts[level]
-        return self._levels[level][first : first + TILE_WIDTH]
+        first = tile * TILE_WIDTH - self._starts[level * _TILE_HEIGHT]
+        return self._nodes[level * _TILE_HEIGHT][first : first + TILE_WIDTH]
 
-    def _push(self, level: int, value: bytes) -> None:
-        if level == len(self._levels):
-            self._levels.append([])
+    def _push(self, height: int, value: bytes) -> None:
+        if height == len(self._nodes):
+            self._nodes.append([])
             self._starts.append(0)
-        hashes = self._levels[level]
-        hashes.append(value)
-        index = self._starts[level] + len(hashes) - 1
-        if level:
-            self._grown.add((level, index // TILE_WIDTH))
-        if (index + 1) % TILE_WIDTH == 0:
-            self._push(level + 1, subtree_root(hashes[-TILE_WIDTH:]))
+        self._nodes[height].append(value)
+
+    def _last_nodes(self) -> list[bytes]:
+        """The rightmost node of every height, from the last leaf to the root; an odd one is carried up as it is."""
+        if not self._last:
+            end = self.size - 1
+            value = self.node(0, end)
+            self._last.append(value)
+            for height in range(end.bit_length()):
+                if end >> height & 1:
+                    value = node_hash(self.node(height, (end >> height) - 1), value)
+                self._last.append(value)
+        return self._last
 
 
 def _incomplete(what: str) -> AuditLogInvalid:

@@ -6,6 +6,7 @@ compared with the receipts that were given out: acknowledged is a subset of stor
 
 import asyncio
 import base64
+import dataclasses
 import os
 import random
 import resource
@@ -23,7 +24,7 @@ from appliance.audit.keystore import open_keystore
 from appliance.audit.log import AuditLog
 from appliance.audit.reader import LogReader
 from appliance.config import Home
-from appliance.errors import AuditLogInvalid, AuditUnavailable, HomeNotInitialised, WrongKey
+from appliance.errors import AuditLogInvalid, AuditPaused, AuditUnavailable, HomeNotInitialised, WrongKey
 
 SEED = random.SystemRandom().randrange(2**32)
 
@@ -142,15 +143,28 @@ def test_a_disk_that_fills_ends_the_writer_and_recording_resumes_when_there_is_s
     assert {record_id.hex() for record_id in acknowledged} <= stored_ids(home, root_key).keys()
 
 
-def test_a_nearly_full_data_folder_refuses_before_anything_is_sent(home):
+def test_a_nearly_full_disk_pauses_recording_and_takes_only_what_is_urgent(home):
     async def run():
         async with opened(home, disk_free_bytes_min=2**60) as log:
-            with pytest.raises(AuditUnavailable, match="data folder is full") as refusal:
+            with pytest.raises(AuditPaused, match="nearly full") as refusal:
                 await log.append(an_event())
             assert "free space" in refusal.value.hint
-            return len(log.records())
+            with pytest.raises(AuditPaused, match="data folder is full"):
+                log.require_space()
+            await log.append(dataclasses.replace(an_event(), event="session.sign_in", urgent=True))
+            with pytest.raises(AuditPaused):
+                await log.append(an_event())
+            return [view.event for view in reversed(log.records())]
 
-    assert asyncio.run(run()) == 2
+    assert asyncio.run(run()) == ["genesis", "start", "audit.paused", "session.sign_in"]
+
+    async def resume():
+        async with opened(home) as log:
+            await log.append(an_event())
+            assert (home.audit_database.parent / "reserve").stat().st_blocks * 512 >= 8 * 1024 * 1024
+            return [view.event for view in reversed(log.records())][4:]
+
+    assert asyncio.run(resume()) == ["stop", "start", "audit.resumed", "deidentify"]
 
 
 # --- put back, cut off, swapped ---------------------------------------------------------------------------------------
