@@ -65,6 +65,9 @@ class Memory:
     def open(self, name):
         return io.BytesIO(self.files[name]) if name in self.files else None
 
+    def names(self):
+        return iter(self.files)
+
 
 def outside_of(trusted):
     """What an auditor brings: notes, their signatures verified."""
@@ -385,9 +388,14 @@ def test_t8_with_a_covering_tombstone_it_is_an_authorised_gap(written, verify):
     answer = verify(written(log), trusted=[log.head()])
     assert (answer["verdict"], answer["exit_code"], answer["first_bad_seq"]) == ("ok_with_gaps", 2, None)
     assert answer["messages"] == [
-        "sealed contents destroyed under tombstones: 2",
-        "record 11 authorised it for content of 4-7 (retention)",
+        "sealed contents destroyed with authorisation: 2",
+        "record 11 (tombstone: content of 4-7) authorised it for 2 contents and 0 envelopes; reason: retention;"
+        " approved by: a,b",
     ]
+    assert answer["gaps"] == [
+        {"seq": 11, "event": "tombstone", "reason": "retention", "approvals": "a,b", "contents": 2, "envelopes": 0,
+         "erased_seq": None}
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
