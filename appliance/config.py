@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import sys
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,10 @@ from appliance.errors import ConfigInvalid
 HOME_VARIABLE = "APPLIANCE_HOME"
 CONFIG_FILE = "config.toml"
 CONFIG_BYTES_MAX = 256 * 1024
+CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
+
+# How a passphrase is asked for: the prompt, and whether it is a new one that must be typed twice.
+Ask = Callable[[str, bool], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,11 @@ class Home:
     @property
     def root_key_file(self) -> Path:
         return self.root / "keys" / "root.key"
+
+    @property
+    def passphrase_failures(self) -> Path:
+        """How many wrong passphrases were tried; missing while there was none."""
+        return self.root / "keys" / "passphrase-failures.json"
 
     @property
     def models(self) -> Path:
@@ -110,6 +120,7 @@ class LimitsConfig(_Section):
     jsonl_line_bytes_max: int = Field(default=4 * 1024 * 1024, ge=1024)
     page_size_max: int = Field(default=200, ge=1, le=1000)
     requests_in_flight_max: int = Field(default=64, ge=1)
+    denials_per_minute: int = Field(default=20, ge=1, le=1000)  # recorded one by one from one address; more are counted
 
 
 class EngineConfig(_Section):
@@ -189,7 +200,10 @@ class KeysConfig(_Section):
 
     source: Literal["file", "credential", "passphrase"] = "file"
     file: Path | None = None  # None: keys/root.key in the data folder
-    credential: str = Field(default="cloister-root-key", pattern=r"^[A-Za-z0-9._-]+$", max_length=100)
+    credential: str = Field(default="cloister-root-key", pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length=100)
+    argon2_memory_kib: int = Field(default=256 * 1024, ge=8 * 1024, le=1024 * 1024)  # of passphrases set from now on
+    argon2_time_cost: int = Field(default=3, ge=1, le=64)
+    argon2_parallelism: int = Field(default=2, ge=1, le=64)
     passphrase_failures_max: int = Field(default=5, ge=1)
     passphrase_lock_s: float = Field(default=60.0, gt=0)
 
@@ -262,6 +276,8 @@ class Config:
     keys: KeysConfig
     accounts: AccountsConfig
     specialists: SpecialistsConfig
+    credentials: Path | None = None  # where systemd put this service's credentials
+    ask: Ask | None = field(default=None, repr=False, compare=False)  # set by `cli`, where a person or a pipe answers
 
 
 def default_home() -> Path:
@@ -292,7 +308,8 @@ def load_config(home: str | Path | None = None) -> Config:
             hint=f"correct it in {place.config_file} or in the APPLIANCE_ variable of that name",
         ) from None
     sections = {name: getattr(settings, name) for name in _Settings.model_fields}
-    return Config(home=place, **sections)
+    credentials = os.environ.get(CREDENTIALS_VARIABLE)
+    return Config(home=place, credentials=Path(credentials) if credentials else None, **sections)
 
 
 def child_environment() -> dict[str, str]:

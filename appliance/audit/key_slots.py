@@ -94,7 +94,7 @@ def root_key_from_passphrase(home: Home, passphrase: str) -> bytes:
             "no slot of this keystore takes a passphrase", hint="unlock it with its key file: keys.source = 'file'"
         )
     for row in slots:
-        slot_key = _derived(passphrase, row.salt or b"", _cost(row))
+        slot_key = passphrase_key(passphrase, row.salt or b"", _cost(row))
         if constant_time_equal(keys.key_check_value(slot_key, slot_id(row.slot)), row.kcv):
             return slot_key
     raise _wrong_key(slots, "the passphrase")
@@ -105,7 +105,7 @@ def add_passphrase_slot(home: Home, root_key: bytes, passphrase: str, *, cost: P
     check_passphrase(passphrase)
     cost = cost or PassphraseCost()
     salt = keys.random_id()
-    return _add(home, root_key, _derived(passphrase, salt, cost), salt, cost)
+    return _add(home, root_key, passphrase_key(passphrase, salt, cost), salt, cost)
 
 
 def add_file_slot(home: Home, root_key: bytes, new_key: bytes) -> int:
@@ -118,7 +118,7 @@ def change_passphrase(home: Home, root_key: bytes, passphrase: str, *, cost: Pas
     check_passphrase(passphrase)
     cost = cost or PassphraseCost()
     salt = keys.random_id()
-    slot_key = _derived(passphrase, salt, cost)
+    slot_key = passphrase_key(passphrase, salt, cost)
     with keystore_file(home.keystore, "rw") as engine, erasing(engine) as connection:
         row, root = unlock_slot(key_rows.read_slots(connection), root_key)
         if row.kind != "passphrase":
@@ -211,6 +211,17 @@ def free_slot(slots: Sequence[SlotRow]) -> int:
     return max((row.slot for row in slots), default=FIRST_SLOT - 1) + 1
 
 
+def settled_slot(row: SlotRow) -> SlotRow:
+    """The same slot after it replaced another."""
+    stored = msgspec.structs.replace(_parameters(row), replaces=None)
+    return replace(row, parameters=msgspec.json.encode(stored).decode())
+
+
+def passphrase_key(passphrase: str, salt: bytes, cost: PassphraseCost) -> bytes:
+    """The key that a passphrase gives. One form for what keyboards write as one character or as two."""
+    return keys.derive_root_from_passphrase(unicodedata.normalize("NFC", passphrase), salt, cost)
+
+
 @contextmanager
 def keystore_file(path: Path, mode: Mode) -> Iterator[Engine]:
     """Open for one use: keys are read and made a few times a month, and an open file could outlive a restore."""
@@ -246,11 +257,6 @@ def _refuse_second(slots: Sequence[SlotRow], slot_key: bytes) -> None:
 def _view(row: SlotRow) -> Slot:
     cost = _cost(row) if row.kind == "passphrase" else None
     return Slot(row.slot, row.kind, row.created_ms, cost, replaced_by(row))
-
-
-def _derived(passphrase: str, salt: bytes, cost: PassphraseCost) -> bytes:
-    """One form for what keyboards write differently: an accent may be one character or two."""
-    return keys.derive_root_from_passphrase(unicodedata.normalize("NFC", passphrase), salt, cost)
 
 
 def _cost(row: SlotRow) -> PassphraseCost:

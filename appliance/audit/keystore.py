@@ -37,6 +37,7 @@ from appliance.audit.key_rows import ScopeKeyInfo, ScopeKeyRow, ScopeKind, Signi
 from appliance.audit.key_slots import FIRST_SLOT, PassphraseCost, keystore_file, new_slot, unlock_slot
 from appliance.audit.wrapped_keys import (
     FIRST_GENERATION,
+    FORMAT,
     OWNER_GENERATION,
     Protector,
     RootProtector,
@@ -72,6 +73,7 @@ Kept = TypeVar("Kept")
 ORIGIN_DEFAULT = "cloister.local/audit"
 SIGNING_OVERLAP_S = 86400.0
 SIGNING_KEYS_MAX = 10_000
+OWNER_LABEL = FORMAT + b"/owner"
 INDEX_CLASS = 0  # index keys belong to a month, not to a class of records
 MONTHS_MAX = 100_000
 _PAGE = 1000
@@ -145,7 +147,7 @@ def open_keystore(home: Home, root_key: bytes) -> Keystore:
     """Unlock with the key of any slot. Raises `WrongKey`, `KeystoreInvalid` or a `HomeError`; writes nothing."""
     with keystore_file(home.keystore, "ro") as engine, reading(engine) as connection:
         _, root = unlock_slot(key_rows.read_slots(connection), root_key)
-        return Keystore(home.keystore, connection, RootProtector(root), keys.derive_subkey(root, _OWNER_LABEL))
+        return Keystore(home.keystore, connection, RootProtector(root), keys.derive_subkey(root, OWNER_LABEL))
 
 
 def public_material(home: Home) -> PublicMaterial:
@@ -460,9 +462,6 @@ class Keystore:
             while page := read(connection, found[-1].scope_id if found else b""):
                 found += page
         return found
-
-
-_OWNER_LABEL = b"cloister/keystore/1/owner"
 
 
 def new_generation(protector: Protector, generation: int, key: bytes) -> WrappingKeyRow:

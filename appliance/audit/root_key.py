@@ -26,12 +26,38 @@ def create_root_key(path: Path) -> bytes:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
     except FileExistsError:
         raise HomeExists(f"there is already a root key at {path}", hint="nothing was changed") from None
+    except OSError as error:
+        raise KeystoreInvalid(
+            f"cannot create the root key {path}: {error.strerror}", hint="name a file in a folder that you can write"
+        ) from None
     with os.fdopen(descriptor, "wb") as file:
         file.write(key)
         file.flush()
         os.fsync(file.fileno())
     _sync_folder(path.parent)  # a key whose name is lost with the power would lock the log for ever
     return key
+
+
+def draft_root_key(path: Path) -> bytes:
+    """A new key beside the one at `path`, durable and not yet in its place; one that was left there is replaced."""
+    draft = _draft(path)
+    draft.unlink(missing_ok=True)
+    return create_root_key(draft)
+
+
+def put_in_place(path: Path) -> None:
+    """The draft replaces the key at `path`, at once and durably: at every moment one of the two is there."""
+    _draft(path).replace(path)
+    _sync_folder(path.parent)
+
+
+def drop_draft(path: Path) -> None:
+    """The draft is not wanted after all."""
+    _draft(path).unlink(missing_ok=True)
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(path.name + ".new")
 
 
 def read_root_key(path: Path) -> bytes:
