@@ -22,6 +22,7 @@ from appliance.training.recipe import Augmentation
 from appliance.types import Span
 
 IGNORED_CLASS = -100  # padding and special tokens: no loss
+UNMARKED_CLASS = -2  # outside every span of a text in which some labels were not marked: it may be one of those
 
 
 class LabelledText(Protocol):
@@ -31,6 +32,8 @@ class LabelledText(Protocol):
     def text(self) -> str: ...
     @property
     def spans(self) -> Sequence[Span]: ...
+    @property
+    def unmarked(self) -> Sequence[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,8 @@ def examples_of(note: LabelledText, encoding: Encoding, replaced: PieceReplaceme
     classes = bio_classes(tokens, note.spans, encoding.labels)
     if replaced is not None:
         tokens = replaced.apply(tokens, classes)
+    if note.unmarked:
+        classes = np.where(classes == 0, UNMARKED_CLASS, classes)
     for window in windows.plan(
         len(tokens), window_tokens=encoding.window_tokens, overlap_tokens=encoding.overlap_tokens
     ):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -86,8 +86,12 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     adapter: AdapterShape
     head: HeadRecipe
     schedule: Schedule
-    augmentation: Augmentation
+    augmentation: Augmentation = Augmentation()
     development: Development
+    # Where texts come from: made by `notes/`, or a collection of `collections/`.
+    collection: Literal["notes", "biomedical"] = "notes"
+    # Labels that some of its texts do not mark: there, outside them, these classes count as "outside" too.
+    unmarked_labels: tuple[str, ...] = ()
     post: Post = "none"
     recall_bias: float = 0.0
     sources: tuple[Source, ...]

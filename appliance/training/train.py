@@ -30,8 +30,9 @@ from appliance.specialists.tasks.bio import class_count, decode
 from appliance.specialists.tokenization import WordPiece
 from appliance.specialists.windows import merge, plan
 from appliance.specialists.word_shapes import FEATURE_COUNT
+from appliance.training.collections import biomedical
 from appliance.training.examples import (
-    IGNORED_CLASS,
+    UNMARKED_CLASS,
     Batch,
     Encoding,
     LabelledText,
@@ -92,10 +93,25 @@ def run(recipe: Recipe, *, data: Path, base: Path, out: Path, seconds_max: float
     tagger = new_tagger(recipe, base)
     fit(tagger, recipe, base=base, data=data, out=out, seconds_max=seconds_max)
     torch.save({"state": tagger.trainable()}, out / TRAINED_FILE)
-    notes = list(generate(recipe.development.seed, recipe.development.notes, data))
+    notes = development_texts(recipe, data)
     score = measure(tagger, encoding, notes, recipe.recall_bias)
     print(*(f"{name} {value:.4f}" for name, value in score.metrics().items()), sep="\n", flush=True)
     return score
+
+
+def texts_of(recipe: Recipe, data: Path, seed: int) -> Iterator[LabelledText]:
+    """Training texts without end, from a seed."""
+    if recipe.collection == "notes":
+        return generate(seed, NOTES_MAX, data)
+    return biomedical.stream(biomedical.read_biomedical(data).train, seed)
+
+
+def development_texts(recipe: Recipe, data: Path) -> Sequence[LabelledText]:
+    """What a run is measured on at its end; never the evidence of a release."""
+    if recipe.collection == "notes":
+        return list(generate(recipe.development.seed, recipe.development.notes, data))
+    sentences = biomedical.read_biomedical(data).development[: recipe.development.notes]
+    return [biomedical.text_of([sentence], spaced=True) for sentence in sentences]
 
 
 def check_base(base: Path) -> None:
@@ -132,6 +148,7 @@ def fit(tagger: Tagger, recipe: Recipe, *, base: Path, data: Path, out: Path, se
     saved_at = place.seconds
     # A continued run draws new notes: it repeats none of those it has learned from.
     stream = _Stream(recipe, base, data, continued_at=place.step)
+    unmarked = [1 + 2 * recipe.labels.index(label) + part for label in recipe.unmarked_labels for part in (0, 1)]
     tagger.train()
     for batch in DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=BATCHES_AHEAD):
         share = max(place.tokens / schedule.tokens, place.seconds / seconds_max)
@@ -139,7 +156,7 @@ def fit(tagger: Tagger, recipe: Recipe, *, base: Path, data: Path, out: Path, se
             break
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(schedule, share)
-        loss = train_step(tagger, optimizer, batch)
+        loss = train_step(tagger, optimizer, batch, unmarked)
         seconds = time.monotonic() - started
         place = Place(place.step + 1, place.tokens + int(batch.lengths.sum()), seconds)
         report.line(place, loss)
@@ -164,7 +181,7 @@ class _Stream(IterableDataset[Batch]):
         vocabulary = encoding.wordpiece.tokenizer.get_vocab()
         replaced = PieceReplacement(self._recipe.augmentation, self._recipe.labels, vocabulary, rng)
         return batches(
-            generate(seed, NOTES_MAX, self._data),
+            texts_of(self._recipe, self._data, seed),
             encoding,
             batch_tokens=schedule.batch_tokens,
             pool_notes=schedule.pool_notes,
@@ -173,18 +190,27 @@ class _Stream(IterableDataset[Batch]):
         )
 
 
-def train_step(tagger: Tagger, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
+def train_step(tagger: Tagger, optimizer: torch.optim.Optimizer, batch: Batch, unmarked: Sequence[int] = ()) -> float:
     """One step on one batch, in bfloat16 where the processor is fastest with it; returns the loss."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = tagger(*_tensors(batch))
-    loss = functional.cross_entropy(
-        logits.flatten(0, 1), torch.from_numpy(batch.classes).flatten(), ignore_index=IGNORED_CLASS
-    )
+    loss = token_loss(logits.flatten(0, 1), torch.from_numpy(batch.classes).flatten(), unmarked)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(tagger.trainable().values(), GRADIENT_NORM_MAX)
     optimizer.step()
     return float(loss.detach())
+
+
+def token_loss(logits: Tensor, classes: Tensor, unmarked: Sequence[int]) -> Tensor:
+    """Mean cross-entropy; where the class is `UNMARKED_CLASS`, "outside" and the `unmarked` classes are all right."""
+    likely = functional.log_softmax(logits, dim=1)
+    known = classes >= 0
+    losses = -likely[known].gather(1, classes[known][:, None]).squeeze(1)
+    open_ = classes == UNMARKED_CLASS
+    if unmarked and bool(open_.any()):
+        losses = torch.cat((losses, -torch.logsumexp(likely[open_][:, [0, *unmarked]], dim=1)))
+    return losses.mean()
 
 
 def _tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -236,6 +262,7 @@ def measure(tagger: Tagger, encoding: Encoding, notes: Iterable[LabelledText], r
 class _Unlabelled:
     text: str
     spans: tuple[Span, ...] = ()
+    unmarked: tuple[str, ...] = ()
 
 
 class _Progress:

@@ -34,6 +34,7 @@ ENCODING = Encoding(WORDPIECE, LABELS, window_tokens=32, overlap_tokens=8)
 class Labelled:
     text: str
     spans: tuple[Span, ...] = ()
+    unmarked: tuple[str, ...] = ()
 
 
 def span(text: str, part: str, label: str) -> Span:

@@ -38,6 +38,7 @@ TEXT = "seen by Dr. Okafor on 3/4 in ward 12, told Ms. Haddad to come again on 5
 class Labelled:
     text: str
     spans: tuple[Span, ...]
+    unmarked: tuple[str, ...] = ()
 
 
 def note(text: str) -> Labelled:

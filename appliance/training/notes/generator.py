@@ -31,6 +31,7 @@ class Note:
     text: str
     spans: tuple[Span, ...]
     kind: str
+    unmarked: tuple[str, ...] = ()  # every label is marked
 
 
 def generate(seed: int, count: int, data: Path) -> Iterator[Note]:
