@@ -154,8 +154,8 @@ class SequencerClient:
         finally:
             self.in_flight -= 1
             self._in_flight_bytes -= size
-        if answered is None:
-            raise SequencerGone
+        if answered is None or answered[0].record_id != record.record_id:
+            raise SequencerGone  # whatever this answers, it is not what was asked
         return answered
 
     async def ask(self, request: Administration) -> Answered:

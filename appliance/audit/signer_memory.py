@@ -87,6 +87,15 @@ def read_signed_head(path: Path, origin: str) -> SignedHead | None:
     return SignedHead(state.size, root, state.note, slot.overlap_until_ms if slot else 0)
 
 
+def sync_folder(folder: Path) -> None:
+    """The names in a folder are on the disk: until then a power cut may take a file that was synced itself."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class SignerMemory:
     """Writes the file; one owner, the signer. Opened for one origin."""
 
@@ -187,11 +196,7 @@ def _replace(path: Path, slot: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
 
 
 def _damaged(path: Path) -> AuditLogInvalid:

@@ -18,7 +18,7 @@ from pathlib import Path
 from appliance.audit import control, derived, store
 from appliance.audit.chores import take_step, work_left
 from appliance.audit.clock import ClockReading, CommitClock
-from appliance.audit.header import NO_KEY, NO_NONCE, SHA256_OF_NOTHING, RecordHeader, RecordKind
+from appliance.audit.header import NO_KEY, NO_NONCE, SHA256_OF_NOTHING, RecordHeader, RecordKind, epoch_of
 from appliance.audit.index import NOT_INDEXED, TOKEN_BYTES, public_token, scope_token
 from appliance.audit.operations import Context, Refusal, Step, decide, retired
 from appliance.audit.protocol import (
@@ -31,6 +31,7 @@ from appliance.audit.protocol import (
 )
 from appliance.audit.recovery import verify_end
 from appliance.audit.signer import Signer, SigningKeys
+from appliance.audit.signer_memory import sync_folder
 from appliance.audit.store import Head, StoredCheckpoint, StoredRecord
 from appliance.audit.tiles import StoredTree, TreeEdge
 from appliance.crypto import signing
@@ -99,6 +100,8 @@ class LogWriter:
         `AuditLogInvalid` when it was cut, put back, altered at its end, or belongs to another keystore.
         """
         engine = open_database(Path(start.database), mode="rw", journal="wal", connections=1)
+        # SQLite syncs the name of a new write-ahead log too, but goes on when the disk refuses.
+        sync_folder(Path(start.database).parent)
         head = _read_or_create_head(engine, start)
         keys = SigningKeys(start.seed, start.retiring, start.public_keys)
         signer = Signer.open(Path(start.signer_state), keys, start.origin, log_is_new=head.size == 0)
@@ -337,12 +340,6 @@ def _read_or_create_head(engine: Engine, start: Start) -> Head:
             hint="restore the data folder as a whole",
         )
     return head
-
-
-def epoch_of(origin: str) -> int:
-    """The epoch that an origin names at its end, `…/e2`; the first for one that names none."""
-    _, separator, number = origin.rpartition("/e")
-    return int(number) if separator and number.isascii() and number.isdigit() else 1
 
 
 def _is_paused(connection: Connection) -> bool:
