@@ -96,19 +96,24 @@ def occurrences_of(calls: Counter[str], kinds: Sequence[str]) -> list[tuple[str,
 def was_harmless(trace: str) -> bool:
     """Whether the call that was made to fail had nothing to write that no other file holds.
 
-    True for the main database, whose pages are all in the write-ahead log until it was synced, and for a write-ahead
-    log that was synced already. What a file still owes to the disk follows from the calls before.
+    True for the main database, whose pages are all in the write-ahead log until it was synced, for a write-ahead log
+    that was synced already, and for the names in a folder that was synced already (all are made when the log opens).
+    What a file still owes to the disk follows from the calls before.
     """
     owed: set[str] = set()
+    synced: set[str] = set()
     for line in trace.splitlines():
         call = _CALL.match(line)
         if call is None:
             continue
         name, _, path = call.groups()
         if "(INJECTED)" in line:
-            return path.endswith("/log.db") or (name == "fsync" and path.endswith("-wal") and path not in owed)
+            if name == "fsync" and not path.endswith("/log.db"):
+                return path in synced and path not in owed
+            return path.endswith("/log.db")
         if name in ("fsync", "fdatasync"):
             owed.discard(path)
+            synced.add(path)
         else:
             owed.add(path)
     return False

@@ -1,4 +1,4 @@
-"""A process that has imported the appliance once and forks a child for every experiment, so that each costs milliseconds.
+"""A process that imported the appliance once and forks a child for every experiment; each then costs milliseconds.
 
     with Zygote() as zygote:
         child = zygote.fork("append_batches", start, 5, descriptors=(acknowledgements.fileno(),))
