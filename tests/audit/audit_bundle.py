@@ -17,10 +17,14 @@ import json
 import sqlite3
 import struct
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.kdf.kbkdf import KBKDFCMAC, CounterLocation, Mode
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 ORIGIN = "clinic.example/audit/5e0f6a9e-52ab-4c10-9f6e-0c2f6d1b7a11/e1"
@@ -77,6 +81,34 @@ def verifier_key(name: str = ORIGIN, seed: bytes = SEED) -> str:
     return f"{name}+{key_id(name, public).hex()}+{b64(bytes([1]) + public)}"
 
 
+def witness_key(name: str, seed: bytes) -> str:
+    """The key of a witness: kind 4."""
+    public = public_of(seed)
+    identifier = sha256(name.encode(), b"\n\x04", public)[:4]
+    return f"{name}+{identifier.hex()}+{b64(bytes([4]) + public)}"
+
+
+def cosignature_line(text: str, name: str, seed: bytes, time_s: int) -> str:
+    """C2SP tlog-cosignature v1 over the text of a checkpoint."""
+    signed = f"cosignature/v1\ntime {time_s}\n{text}".encode()
+    signature = Ed25519PrivateKey.from_private_bytes(seed).sign(signed)
+    identifier = sha256(name.encode(), b"\n\x04", public_of(seed))[:4]
+    return f"— {name} {b64(identifier + time_s.to_bytes(8, 'big') + signature)}\n"
+
+
+def cosigned(note_text: str, name: str, seed: bytes, time_s: int) -> str:
+    """The note with one more line."""
+    return note_text + cosignature_line(note_text.partition("\n\n")[0] + "\n", name, seed, time_s)
+
+
+def xaes_seal(key: bytes, nonce: bytes, plaintext: bytes, aad: bytes) -> bytes:
+    """c2sp.org/XAES-256-GCM, by the CMAC-based derivation of SP 800-108 as the library has it."""
+    derived = KBKDFCMAC(
+        AES, Mode.CounterMode, 32, 2, None, CounterLocation.BeforeFixed, None, None, b"X\x00" + nonce[:12]
+    ).derive(key)
+    return AESGCM(derived).encrypt(nonce[12:], plaintext, aad)
+
+
 def signature_line(text: str, name: str = ORIGIN, seed: bytes = SEED) -> str:
     signature = Ed25519PrivateKey.from_private_bytes(seed).sign(text.encode())
     return f"— {name} {b64(key_id(name, public_of(seed)) + signature)}\n"
@@ -102,6 +134,17 @@ class Record:
     def leaf(self) -> bytes:
         return sha256(b"\x00", self.header())
 
+    def seal(self, part: str, key: bytes, plaintext: bytes) -> None:
+        """Replace a part by a real ciphertext, padded to 256 bytes."""
+        name = "env_key" if part == "env" else "con_scope"
+        place = bytes((int(self.fields["class"]),)) + int(self.fields["month"]).to_bytes(2, "big")  # type: ignore[call-overload]
+        pieces = (b"AUD1", self.fields["log_id"], self.fields["record_id"], part.encode(), self.fields[name], place)
+        aad = b"".join(pieces)  # type: ignore[arg-type]
+        nonce = self.fields[f"{part}_nonce"]
+        padded = (plaintext + b"\x80").ljust(256, b"\0")
+        setattr(self, part, xaes_seal(key, nonce, padded, aad))  # type: ignore[arg-type]
+        self.rehash()
+
     def rehash(self) -> None:
         """Make the header describe the parts as they are now."""
         env, con = self.env or self.body or b"", self.con or b""
@@ -113,10 +156,13 @@ class Record:
         }
 
 
-def make_record(seq: int, *, body: bytes | None = None, content: bool = False, origin: str = ORIGIN) -> Record:
+def make_record(
+    seq: int, *, body: bytes | None = None, content: bool = False, origin: str = ORIGIN, scope: bytes | None = None
+) -> Record:
     """A record whose bytes all follow from its number."""
     seed = b"record %d" % seq
     sealed = body is None
+    scope = scope or sha256(b"con key")[:16]
     fields = {
         "log_id": sha256(origin.encode())[:8],
         "seq": seq,
@@ -126,7 +172,7 @@ def make_record(seq: int, *, body: bytes | None = None, content: bool = False, o
         "kind": 1 if sealed else 2,
         "record_id": sha256(seed, b"id")[:16],
         "env_key": sha256(b"env key")[:16] if sealed else bytes(16),
-        "con_scope": sha256(b"con key")[:16] if content else bytes(16),
+        "con_scope": scope if content else bytes(16),
         "env_nonce": sha256(seed, b"env")[:24] if sealed else bytes(24),
         "con_nonce": sha256(seed, b"con")[:24] if content else bytes(24),
     }
@@ -134,6 +180,11 @@ def make_record(seq: int, *, body: bytes | None = None, content: bool = False, o
     record = Record(fields, env, sha256(seed, b"content")[:24] if content else None, body)
     record.rehash()
     return record
+
+
+def scope_id(number: int) -> bytes:
+    """The id of one of several content keys."""
+    return sha256(b"scope %d" % number)[:16]
 
 
 def genesis_body(origin: str = ORIGIN) -> bytes:
@@ -154,15 +205,29 @@ class Log:
     records: list[Record]
     note: str | None = None
     kept: list[str] = field(default_factory=list)
-    tombstoned: tuple[int, ...] = ()
+    origin: str = ORIGIN
+    cosigs: dict[int, str] = field(default_factory=dict)  # of kept checkpoints, in a database
 
     @classmethod
-    def of(cls, size: int, *, tombstone: tuple[int, int] | None = None) -> Log:
-        """Genesis, start, then sealed records, every second with content; the last may be a tombstone."""
+    def of(
+        cls,
+        size: int,
+        *,
+        tombstone: tuple[int, int] | None = None,
+        bodies: Mapping[int, bytes] | None = None,
+        origin: str = ORIGIN,
+        scopes: int = 0,
+    ) -> Log:
+        """Genesis, start, then sealed records, every second with content; the last may be a tombstone.
+
+        `bodies` are public records instead; contents are under so many different `scopes` in turn (0: one).
+        """
         records = []
         for seq in range(size):
-            if seq == 0:
-                body = genesis_body()
+            if bodies and seq in bodies:
+                body = bodies[seq]
+            elif seq == 0:
+                body = genesis_body(origin)
             elif seq == 1:
                 body = canonical(v=1, event="start", software="0.1.0", warnings="")
             elif tombstone and seq == size - 1:
@@ -172,8 +237,10 @@ class Log:
                 )
             else:
                 body = None
-            records.append(make_record(seq, body=body, content=body is None and seq % 2 == 0))
-        log = cls(records)
+            scope = scope_id(seq % scopes) if scopes else None
+            content = body is None and seq % 2 == 0
+            records.append(make_record(seq, body=body, content=content, origin=origin, scope=scope))
+        log = cls(records, origin=origin)
         if tombstone:
             for seq in range(tombstone[0], tombstone[1] + 1):
                 log.records[seq].con = None
@@ -188,7 +255,7 @@ class Log:
     def head(self, size: int | None = None, seed: bytes = SEED) -> str:
         """The signed note of the first `size` records."""
         leaves = self.leaves(size)
-        return note(len(leaves), mth(leaves), seed=seed)
+        return note(len(leaves), mth(leaves), self.origin, seed)
 
     def renumber(self) -> None:
         """Give every record the number of its place, as an attacker does who removed or inserted one."""
@@ -210,7 +277,7 @@ class Log:
         files = {
             "log.json": canonical(ciphertexts=ciphertexts, format="cloister-audit-bundle/1"),
             "checkpoint": (self.note or self.head()).encode(),
-            "verifier-key": f"{verifier_key()}\n".encode(),
+            "verifier-key": f"{verifier_key(self.origin)}\n".encode(),
             "checkpoints.jsonl": b"".join(canonical(note=kept) + b"\n" for kept in self.kept),
         }
         level, hashes = 0, self.leaves()
@@ -254,7 +321,8 @@ class Log:
         leaves = self.leaves()
         signed_size = len(leaves) if signed_size is None else signed_size
         frontier = len(leaves).to_bytes(8, "big") + b"".join(frontier_of(leaves))
-        head = (sha256(ORIGIN.encode())[:8], ORIGIN, 1, len(leaves), frontier, mth(leaves), signed_size)
+        epoch = int(self.origin.rpartition("/e")[2])
+        head = (sha256(self.origin.encode())[:8], self.origin, epoch, len(leaves), frontier, mth(leaves), signed_size)
         connection = sqlite3.connect(target)
         with connection:
             connection.executescript(SCHEMA)
@@ -273,7 +341,7 @@ class Log:
                     connection.execute("INSERT INTO tile VALUES (?, ?, ?, ?)", row)
             for kept in self.kept:
                 size = int(kept.split("\n")[1])
-                row = (size, base64.b64decode(kept.split("\n")[2]), kept, START_MS, None)
+                row = (size, base64.b64decode(kept.split("\n")[2]), kept, START_MS, self.cosigs.get(size))
                 connection.execute("INSERT INTO checkpoint VALUES (?, ?, ?, ?, ?)", row)
         connection.close()
         return target
