@@ -97,7 +97,8 @@ def parse_line(line: bytes, origin: str) -> ExportedRecord:
         )
     except (KeyError, TypeError, RecursionError):
         raise ValueError("the line is not a record") from None
-    if to_line(record) != line:
+    placed = (record.seq, record.record_id, record.record_class)
+    if placed != (parsed.seq, parsed.record_id.hex(), parsed.record_class) or to_line(record) != line:
         raise ValueError("the line is not in canonical form, or does not agree with its header")
     return record
 
