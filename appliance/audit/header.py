@@ -109,6 +109,12 @@ def log_id_of(origin: str) -> bytes:
     return hashlib.sha256(origin.encode()).digest()[:LOG_ID_BYTES]
 
 
+def epoch_of(origin: str) -> int:
+    """The epoch that an origin names at its end, `…/e2`; the first for one that names none."""
+    _, separator, number = origin.rpartition("/e")
+    return int(number) if separator and number.isascii() and number.isdigit() else 1
+
+
 def _check(header: RecordHeader) -> None:
     for name, size in _SIZES.items():
         # struct would pad or cut silently, and then two headers would have one encoding.
