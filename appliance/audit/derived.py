@@ -66,6 +66,12 @@ def seqs_under(
     return [row[0] for row in connection.exec_driver_sql(query, (token, first, limit))]
 
 
+def count_under(connection: Connection, token: bytes, first: int, end: int) -> int:
+    """How many records from `first` to before `end` have this token."""
+    query = "SELECT count(*) FROM blind WHERE token = ? AND seq >= ? AND seq < ?"
+    return connection.exec_driver_sql(query, (token, first, end)).scalar_one()
+
+
 def delete_tokens(connection: Connection, seqs: Sequence[int]) -> None:
     """Everything that the index has of these records."""
     if seqs:
@@ -201,6 +207,20 @@ def sealed_in(connection: Connection, first: int, end: int, place: bytes) -> lis
     """Records from `first` to before `end` whose header has these class, month and kind (four bytes)."""
     query = "SELECT seq FROM record WHERE seq >= ? AND seq < ? AND substr(header, 29, 4) = ? ORDER BY seq"
     return [row[0] for row in connection.exec_driver_sql(query, (first, end, place))]
+
+
+def count_classes(connection: Connection, first: int, end: int, step: int) -> dict[int, int]:
+    """Records by class (0: public) from `first` to before `end`, looking at every `step`-th."""
+    if step == 1:
+        query = "SELECT substr(header, 29, 1), count(*) FROM record WHERE seq >= ? AND seq < ? GROUP BY 1"
+        rows = connection.exec_driver_sql(query, (first, end)).all()
+    else:
+        query = (
+            "WITH RECURSIVE picked(seq) AS (SELECT ? UNION ALL SELECT seq + ? FROM picked WHERE seq + ? < ?) "
+            "SELECT substr(header, 29, 1), count(*) FROM picked JOIN record USING (seq) WHERE seq < ? GROUP BY 1"
+        )
+        rows = connection.exec_driver_sql(query, (first, step, step, end, end)).all()
+    return {value[0]: count for value, count in rows}
 
 
 # --- bodies, outbox -----------------------------------------------------------------------------------------------

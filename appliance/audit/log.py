@@ -19,11 +19,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 
-from appliance import __version__
 from appliance.audit.administration import (
     Administration,
     Certificate,
@@ -34,26 +35,42 @@ from appliance.audit.administration import (
 )
 from appliance.audit.client import KeyRetired, SequencerClient, SequencerGone
 from appliance.audit.clock import read_boot_id, read_clock
+from appliance.audit.epochs import EpochView, list_epochs
 from appliance.audit.export import ExportSummary, export_bundle
 from appliance.audit.keystore import Keystore, open_keystore
-from appliance.audit.protocol import FRAME_OVERHEAD_BYTES, SealedRecord, Start
+from appliance.audit.protocol import SealedRecord
 from appliance.audit.quarantine import HINT as QUARANTINE_HINT
 from appliance.audit.quarantine import Quarantine, enter_quarantine, read_quarantine
 from appliance.audit.reader import LogReader, RecordView, ViewKind
 from appliance.audit.record import Moment, RecordClass, SealingKeys, keys_for, owner_of, place_of, seal
+from appliance.audit.search import (
+    ActivityBucket,
+    SearchProgress,
+    SearchQuery,
+    SearchStep,
+    activity,
+    find_records,
+    search,
+)
+from appliance.audit.start import start_message as _start
 from appliance.config import Config
 from appliance.errors import AuditPaused, AuditQuarantined, AuditUnavailable, InputTooLong
 from appliance.types import AuditEvent, Receipt
 
 __all__ = [
+    "ActivityBucket",
     "AuditLog",
     "Certificate",
     "Cursor",
+    "EpochView",
     "ErasureView",
     "ExportSummary",
     "HoldRequest",
     "HoldView",
     "RecordView",
+    "SearchProgress",
+    "SearchQuery",
+    "SearchStep",
     "ViewKind",
 ]
 
@@ -243,7 +260,8 @@ class AuditLog:
         """How far every sink is."""
         return self._administration.cursors()
 
-    # Reads are synchronous and take milliseconds to seconds: call them through `asyncio.to_thread`.
+    # Reads are synchronous and take milliseconds to minutes: call them through `asyncio.to_thread`. `epoch` is the
+    # number of a log that a declared loss closed (`epochs`), None the one that goes on.
 
     def records(
         self,
@@ -253,37 +271,81 @@ class AuditLog:
         event: str | None = None,
         *,
         kind: ViewKind | None = None,
+        epoch: int | None = None,
     ) -> list[RecordView]:
         """A page of records, newest first; `after_seq` is the last number of the page before."""
-        return self._reader.records(after_seq, limit, actors, event, kind=kind)
+        with self._reading(epoch) as reader:
+            if actors is None and event is None:
+                return reader.records(after_seq, limit, kind=kind)
+            found = find_records(
+                reader, self._keystore, actors, event, after=after_seq, scanned_max=self._settings.scanned_max
+            )
+            return list(islice((view for view in found if kind in (None, view.kind)), limit))
 
-    def record(self, record_id: bytes) -> RecordView:
+    def search(self, query: SearchQuery, *, epoch: int | None = None) -> Iterator[SearchStep]:
+        """Hits, newest first, and progress between them; the last step is a `SearchProgress` that is `done`."""
+        with self._reading(epoch) as reader:
+            yield from search(reader, self._keystore, query, scanned_max=self._settings.scanned_max)
+
+    def activity(self, from_ms: int, to_ms: int, buckets: int, *, epoch: int | None = None) -> list[ActivityBucket]:
+        """How much was recorded when (milliseconds UTC), by headers alone."""
+        with self._reading(epoch) as reader:
+            return activity(reader, from_ms, to_ms, buckets)
+
+    def read_page(self, first_seq: int, limit: int, *, epoch: int | None = None) -> list[tuple[bytes, RecordView]]:
+        """Headers and records from `first_seq` upwards, as far as they are signed; for exports and sinks."""
+        with self._reading(epoch) as reader:
+            return reader.page(first_seq, limit)
+
+    def epochs(self) -> list[EpochView]:
+        """This log and those before it, newest first."""
+        return list_epochs(self._home, self._keystore)
+
+    def record(self, record_id: bytes, *, epoch: int | None = None) -> RecordView:
         """One record. Raises `RecordNotFound`."""
-        return self._reader.record(record_id)
+        with self._reading(epoch) as reader:
+            return reader.record(record_id)
 
-    def content(self, record_id: bytes) -> bytes | None:
+    def content(self, record_id: bytes, *, epoch: int | None = None) -> bytes | None:
         """What was typed or answered, if the record has it. Raises `RecordNotFound`, `DecryptionFailed`."""
-        return self._reader.content(record_id)
+        with self._reading(epoch) as reader:
+            return reader.content(record_id)
 
-    def receipt(self, record_id: bytes) -> Receipt:
+    def receipt(self, record_id: bytes, *, epoch: int | None = None) -> Receipt:
         """The receipt of any record, under the newest checkpoint. Raises `RecordNotFound`."""
-        return self._reader.receipt(record_id)
+        with self._reading(epoch) as reader:
+            return reader.receipt(record_id)
 
-    def proof_text(self, record_id: bytes) -> str:
+    def proof_text(self, record_id: bytes, *, epoch: int | None = None) -> str:
         """The receipt as a file that verifies offline (C2SP tlog-proof). Raises `RecordNotFound`."""
-        return self._reader.proof_text(record_id)
+        with self._reading(epoch) as reader:
+            return reader.proof_text(record_id)
 
-    def checkpoint(self) -> str:
+    def checkpoint(self, *, epoch: int | None = None) -> str:
         """The newest signed checkpoint. A copy kept elsewhere shows later whether the log was cut."""
-        return self._reader.checkpoint()
+        with self._reading(epoch) as reader:
+            return reader.checkpoint()
 
-    def verifier_key(self) -> str:
+    def verifier_key(self, *, epoch: int | None = None) -> str:
         """The public key as `auditverify --pub` takes it."""
-        return self._keystore.verifier_key
+        with self._reading(epoch) as reader:
+            return reader.verifier_key
 
-    def export(self, target: Path, *, ciphertexts: bool = False) -> ExportSummary:
+    def export(self, target: Path, *, ciphertexts: bool = False, epoch: int | None = None) -> ExportSummary:
         """Write a bundle for `auditverify` to `target`: a folder, or a zip file where the name ends in `.zip`."""
-        return export_bundle(self._reader, target, ciphertexts=ciphertexts)
+        with self._reading(epoch) as reader:
+            return export_bundle(reader, target, ciphertexts=ciphertexts)
+
+    @contextmanager
+    def _reading(self, epoch: int | None) -> Iterator[LogReader]:
+        if epoch is None:
+            yield self._reader
+            return
+        reader = LogReader(self._home, self._keystore, epoch)
+        try:
+            yield reader
+        finally:
+            reader.close()
 
     async def _append_under_living_keys(self, event: AuditEvent) -> Receipt:
         """Seal and append; again under another key when the first one was destroyed meanwhile."""
@@ -327,28 +389,3 @@ class AuditLog:
                 ) from None
             return receipt
         return Receipt(entry.record_id, entry.seq, entry.leaf, committed.size, tuple(entry.proof), committed.checkpoint)
-
-
-def _start(config: Config, keystore: Keystore) -> Start:
-    """What a sequencer of this log is told when it starts."""
-    home, settings = config.home, config.audit
-    seeds = keystore.signing_seeds(settings.signing_overlap_s)
-    return Start(
-        database=str(home.audit_database),
-        signer_state=str(home.signer_state),
-        runtime=str(home.runtime),
-        origin=keystore.origin,
-        log_id=keystore.log_id,
-        seed=seeds[0],
-        software=__version__,
-        batch_max=settings.batch_max,
-        queue_max=settings.queue_max,
-        # Padding adds at most an eighth to a part, and less than the overhead to a small one.
-        frame_bytes_max=settings.record_bytes_max * 9 // 8 + FRAME_OVERHEAD_BYTES,
-        heartbeat_s=settings.heartbeat_s,
-        retiring=tuple(seeds[1:]),
-        public_keys=tuple(key.public for key in keystore.public_keys() if key.origin == keystore.origin),
-        signing_overlap_s=settings.signing_overlap_s,
-        disk_free_bytes_min=settings.disk_free_bytes_min,
-        reserve_bytes=settings.reserve_bytes,
-    )

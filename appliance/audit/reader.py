@@ -18,7 +18,7 @@ from typing import Literal
 
 from appliance.audit import store
 from appliance.audit.control import parse_control
-from appliance.audit.header import NO_KEY, RecordHeader, RecordKind
+from appliance.audit.header import NO_KEY, RecordHeader, RecordKind, epoch_of
 from appliance.audit.keystore import Keystore
 from appliance.audit.proof import format_proof
 from appliance.audit.record import open_content, open_envelope
@@ -28,7 +28,7 @@ from appliance.audit.store import StoredRecord
 from appliance.audit.tiles import StoredTree
 from appliance.config import Home
 from appliance.crypto.merkle import inclusion_proof, leaf_hash
-from appliance.errors import AuditLogInvalid, KeyMaterialError, RecordNotFound
+from appliance.errors import AuditLogInvalid, KeyMaterialError, NotFound, RecordNotFound
 from appliance.storage.database import Connection, open_database, reading
 from appliance.storage.revisions import require_current
 from appliance.types import AttributeValue, Outcome, Receipt
@@ -61,11 +61,19 @@ class RecordView:
 class LogReader:
     """See the module. Safe to use from several threads."""
 
-    def __init__(self, home: Home, keystore: Keystore) -> None:
-        self._home = home
+    def __init__(self, home: Home, keystore: Keystore, epoch: int | None = None) -> None:
+        """`epoch`: of a log that was closed by a declared loss; None: the one that goes on. Raises `NotFound`."""
         self._keystore = keystore
-        self._engine = open_database(home.audit_database, mode="ro")
-        require_current(self._engine, home.audit_database)
+        folder = home.audit_database.parent
+        if epoch is not None and epoch != epoch_of(keystore.origin):
+            folder /= f"e{epoch}"
+            if not folder.is_dir():
+                raise NotFound(f"there is no epoch {epoch} of this log", hint="list them with `appliance audit epochs`")
+        database = folder / home.audit_database.name
+        self._signer_state = folder / home.signer_state.name
+        self._engine = open_database(database, mode="ro")
+        require_current(self._engine, database)
+        self.origin = self._origin() or keystore.origin
 
     def close(self) -> None:
         """Let go of the database."""
@@ -73,8 +81,9 @@ class LogReader:
 
     @property
     def verifier_key(self) -> str:
-        """The public key of the log, as text."""
-        return self._keystore.verifier_key
+        """The newest public key of the log, as text."""
+        keys = [key.verifier_key for key in self._keystore.public_keys() if key.origin == self.origin]
+        return keys[0] if keys else self._keystore.verifier_key
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
@@ -101,7 +110,7 @@ class LogReader:
             with reading(self._engine) as connection:
                 rows = store.read_records(connection, newest, PAGE_ROWS, newest_first=True)
             for row in rows:
-                view = self._view(row)
+                view = self.view(row)
                 by_one_of_them = actors is None or view.actor in actors
                 if by_one_of_them and (kind or view.kind, event or view.event) == (view.kind, view.event):
                     found.append(view)
@@ -114,18 +123,28 @@ class LogReader:
 
     def record(self, record_id: bytes) -> RecordView:
         """One record. Raises `RecordNotFound`."""
-        return self._view(self._stored(record_id))
+        return self.view(self._stored(record_id))
 
     def content(self, record_id: bytes) -> bytes | None:
         """What was typed or answered; None for a record without content, and for content that was destroyed.
 
         Raises `RecordNotFound`, `DecryptionFailed`.
         """
-        row = self._stored(record_id, content=True)
-        header = stored_header(row.seq, row.header)
+        return self.content_of(self._stored(record_id, content=True))
+
+    def content_of(self, row: StoredRecord) -> bytes | None:
+        """The same, of a row that was read with its content. Raises `DecryptionFailed`."""
         if row.con_ct is None:
             return None
+        header = stored_header(row.seq, row.header)
         return open_content(header, row.con_ct, self._keystore.key_by_id(header.con_scope))
+
+    def page(self, first_seq: int, limit: int) -> list[tuple[bytes, RecordView]]:
+        """Headers and records from `first_seq` upwards, as far as they are signed; for exports."""
+        size = self.signed_head().size
+        with reading(self._engine) as connection:
+            rows = store.read_records(connection, first_seq, max(0, min(limit, size - first_seq)))
+        return [(row.header, self.view(row)) for row in rows]
 
     def find_receipt(self, record_id: bytes) -> Receipt | None:
         """The receipt under the newest checkpoint; None where the record is not stored, or not signed yet."""
@@ -155,7 +174,7 @@ class LogReader:
 
     def signed_head(self) -> SignedHead:
         """Size, root and note that were signed last: never more than what is stored, because signing comes after."""
-        head = read_signed_head(self._home.signer_state, self._keystore.origin)
+        head = read_signed_head(self._signer_state, self.origin)
         if head is None or not head.note:
             raise AuditLogInvalid("the log has no signed checkpoint yet", hint="start the server once")
         return head
@@ -165,6 +184,11 @@ class LogReader:
         ((_, encoded),) = store.read_headers(connection, seq, 1)
         return datetime.fromtimestamp(stored_header(seq, encoded).t_commit_ms / 1000, UTC)
 
+    def _origin(self) -> str | None:
+        with reading(self._engine) as connection:
+            head = store.read_head(connection)
+        return None if head is None else head.origin
+
     def _stored(self, record_id: bytes, *, content: bool = False) -> StoredRecord:
         with reading(self._engine) as connection:
             row = store.read_record(connection, record_id, content=content)
@@ -172,7 +196,8 @@ class LogReader:
             raise _not_found(record_id)
         return row
 
-    def _view(self, row: StoredRecord) -> RecordView:
+    def view(self, row: StoredRecord) -> RecordView:
+        """A row as shown."""
         header = stored_header(row.seq, row.header)
         public = header.kind == RecordKind.PUBLIC
         said = _public_fields(row) if public else self._sealed_fields(header, row)

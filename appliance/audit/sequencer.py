@@ -15,7 +15,6 @@ a failed commit only a fresh look at the disk can tell what is stored. Killing i
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
 import selectors
@@ -31,6 +30,7 @@ from pathlib import Path
 from appliance.audit import protocol
 from appliance.audit.clock import read_clock
 from appliance.audit.hardening import check_medium, harden_process
+from appliance.audit.lock import only_sequencer
 from appliance.audit.operations import Refusal
 from appliance.audit.protocol import (
     Administration,
@@ -47,10 +47,10 @@ from appliance.audit.protocol import (
     Start,
 )
 from appliance.audit.quarantine import refuse_quarantined
-from appliance.audit.sockets import LOCK_FILE, SOCKET_FILE, socket_address
+from appliance.audit.sockets import SOCKET_FILE, socket_address
 from appliance.audit.space import Space
 from appliance.audit.writer import LogWriter, RecordMalformed, check_record
-from appliance.errors import ApplianceError, HomeInUse, HomeReadOnly
+from appliance.errors import ApplianceError
 
 EXIT_REFUSED = 2  # the reason went over the control socket
 EXIT_FAILED = 70
@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> int:
     control = socket.socket(fileno=int(arguments[0]))
     start = _receive_start(control)
     try:
-        with _only_sequencer(Path(start.runtime)), _listening(Path(start.runtime)) as listener:
+        with only_sequencer(Path(start.runtime)), _listening(Path(start.runtime)) as listener:
             folder = Path(start.database).parent
             refuse_quarantined(folder)
             warnings = check_medium(folder)
@@ -358,27 +358,6 @@ def _receive_start(control: socket.socket) -> Start:
             if not isinstance(message, Start):
                 raise SystemExit("the first message was not a start message")
             return message
-
-
-@contextmanager
-def _only_sequencer(runtime: Path) -> Iterator[None]:
-    """Hold the lock of this log's sequencer; the kernel lets go of it however we end."""
-    try:
-        descriptor = os.open(runtime / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise HomeReadOnly(
-            f"cannot write in {runtime}: {error.strerror}",
-            hint="check owner and mode of the data folder and that it is mounted rw",
-        ) from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise HomeInUse("another process runs the sequencer of this log", hint="submit through its socket") from None
-    try:
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

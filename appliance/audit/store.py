@@ -143,6 +143,11 @@ def read_records(
     return _records(connection, where, order, limit, content)
 
 
+def read_records_at(connection: Connection, seqs: Sequence[int], *, content: bool = False) -> list[StoredRecord]:
+    """Rows by number, smallest first."""
+    return _records(connection, record.c.seq.in_(list(seqs)), record.c.seq.asc(), len(seqs), content)
+
+
 def read_record(connection: Connection, record_id: bytes, *, content: bool = False) -> StoredRecord | None:
     """One row by its id."""
     found = _records(connection, record.c.record_id == record_id, record.c.seq.asc(), 1, content)

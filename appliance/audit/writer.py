@@ -42,6 +42,7 @@ from appliance.storage.database import Connection, Engine, open_database, readin
 
 CHECKPOINT_KEPT_MS = 60_000
 _LOOKED_BACK_FOR_PAUSE = 200
+_HOLDS_MAX = 100_000
 
 
 class RecordMalformed(Exception):
@@ -172,6 +173,11 @@ class LogWriter:
             return Step((finished.body,), lambda writing, seq: derived.finish_erasure(writing, row.seq, seq))
 
         self._write([], prepare)
+
+    def hold_ids(self) -> set[bytes]:
+        """Every hold that this log knows, in force or not."""
+        with reading(self._engine) as connection:
+            return {row.hold_id for row in derived.read_holds(connection, _HOLDS_MAX)}
 
     def is_retired(self, record: SealedRecord) -> bool:
         """Whether a key of this record was given up, or is about to be: then it may not enter the log."""

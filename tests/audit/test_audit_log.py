@@ -11,7 +11,7 @@ import pytest
 from audit_home import an_event, opened
 from pysqlite3 import dbapi2
 
-from appliance.audit.gate import Released, release
+from appliance.audit.gate import Released, ReleasedWindow, release, release_window
 from appliance.audit.proof import parse_proof
 from appliance.errors import RecordNotFound
 
@@ -88,3 +88,20 @@ def test_nothing_is_released_without_a_receipt_that_covers_it(home):
         Released(b"answer", None)
     with pytest.raises(ValueError, match="does not cover"):
         release(b"answer", dataclasses.replace(receipt, size=receipt.seq))
+
+
+def test_pieces_of_a_stream_leave_in_order_each_under_a_record_of_its_own(home):
+    async def run():
+        async with opened(home) as log:
+            return [await log.append(an_event(i)) for i in range(3)]
+
+    receipts = asyncio.run(run())
+    piece = None
+    for i, receipt in enumerate(receipts):
+        piece = release_window(f"piece {i}", receipt, after=piece)
+        assert piece.index == i
+    for receipt in receipts:
+        with pytest.raises(ValueError, match="earlier piece"):
+            release_window("again", receipt, after=piece)
+    with pytest.raises(TypeError):
+        ReleasedWindow("piece", None, 0)
