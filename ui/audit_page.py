@@ -1,4 +1,4 @@
-"""The Audit page: records newest first, one record in detail, the verifier's verdict, the signed checkpoint.
+"""The Audit log page: records newest first, one record in detail, the verifier's verdict, the signed checkpoint.
 
 Who sees which records is decided behind the API. Looking is itself recorded there, so the page asks only when
 somebody acts: on opening, turning a page, opening a record, verifying.
@@ -12,15 +12,15 @@ from typing import Any
 import gradio as gr
 
 from ui import views
-from ui.client import Client, Refused, Visitor
-from ui.drawing import html, visitor_of
+from ui.client import Client, Refused
+from ui.drawing import OPTIONS, draw_standing, html, query_value, visitor_of
 from ui.markup import fragment
+from ui.record_panel import draw_record_panel
 from ui.settings import UiSettings
 
-_RECORD_ID_CHARS_MAX = 64
 _TURNS_MAX = 10_000
 
-# The cursor of each page turned so far, first page first, and that of the page after the one shown.
+# The cursor of each page turned so far, first page first, that of the page after the one shown, and the epoch.
 Place = dict[str, Any]
 
 
@@ -29,6 +29,7 @@ def draw_audit_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> 
     with gr.Row(elem_classes="head-row"):
         html(fragment("audit_head"), elem_id="page-head")
         verify = gr.Button("Verify the log", variant="primary", elem_id="verify", scale=0, min_width=150)
+    draw_standing(blocks, client, settings)
     problem = html(elem_id="problem")
     verdict = html(elem_id="verdict")
     with gr.Row(elem_classes="work audit"):
@@ -39,49 +40,36 @@ def draw_audit_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> 
                 older = gr.Button("Older", elem_id="older", interactive=False)
                 refresh = gr.Button("Refresh", elem_id="refresh")
         with gr.Column(scale=5, min_width=320):
-            with gr.Row(elem_classes="find"):
-                wanted = gr.Textbox(
-                    label="Record id",
-                    placeholder="Paste a record id from a receipt",
-                    max_lines=1,
-                    max_length=_RECORD_ID_CHARS_MAX,
-                    elem_id="record-id",
-                    container=False,
-                    scale=1,
-                    min_width=180,
-                )
-                opened = gr.Button("Open", elem_id="open-record", scale=0, min_width=80)
-            record = html(fragment("record_empty"), elem_id="record")
+            draw_record_panel(blocks, client, settings, problem)
             checkpoint = html(elem_id="checkpoint")
-    place = gr.State({"cursors": [None], "next": None}, time_to_live=int(settings.tab_idle_s))
+    place = gr.State({"cursors": [None], "next": None, "epoch": None}, time_to_live=int(settings.tab_idle_s))
     shown = [problem, table, newer, older, place]
 
-    async def turn_to(cursors: list[int | None], request: gr.Request) -> tuple[Any, ...]:
+    async def turn_to(cursors: list[int | None], epoch: int | None, request: gr.Request) -> tuple[Any, ...]:
+        visitor = visitor_of(request, client, settings)
         try:
-            page = await visitor_of(request, client, settings).records(after=cursors[-1], limit=settings.page_size)
+            page = await visitor.records(after=cursors[-1], limit=settings.page_size, epoch=epoch)
         except Refused as refusal:
-            return (views.problem(refusal), *(gr.skip() for _ in shown[1:]))
+            return (views.problem(refusal), views.no_records(), *(gr.skip() for _ in shown[2:]))
         following = page["next"] if len(cursors) < _TURNS_MAX else None
         return (
-            "",
-            views.records(page, number=len(cursors)),
+            gr.skip(),
+            views.records(page, number=len(cursors), epoch=epoch),
             gr.update(interactive=len(cursors) > 1),
             gr.update(interactive=following is not None),
-            {"cursors": cursors, "next": following},
+            {"cursors": cursors, "next": following, "epoch": epoch},
         )
 
     async def first(request: gr.Request) -> tuple[Any, ...]:
-        return await turn_to([None], request)
+        epoch = query_value(request, "epoch")
+        return await turn_to([None], int(epoch) if epoch.isdecimal() and len(epoch) < 6 else None, request)
 
     async def go_older(at: Place, request: gr.Request) -> tuple[Any, ...]:
         cursors = at["cursors"]
-        return await turn_to(cursors if at["next"] is None else [*cursors, at["next"]], request)
+        return await turn_to(cursors if at["next"] is None else [*cursors, at["next"]], at["epoch"], request)
 
     async def go_newer(at: Place, request: gr.Request) -> tuple[Any, ...]:
-        return await turn_to(at["cursors"][:-1] or [None], request)
-
-    async def show_record(record_id: str | None, request: gr.Request) -> tuple[str, str]:
-        return await _record(visitor_of(request, client, settings), (record_id or "").strip())
+        return await turn_to(at["cursors"][:-1] or [None], at["epoch"], request)
 
     async def show_checkpoint(request: gr.Request) -> str:
         try:
@@ -96,23 +84,10 @@ def draw_audit_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> 
         except Refused as refusal:
             yield views.problem(refusal), ""
 
-    options: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
-    blocks.load(first, None, shown, **options)
-    blocks.load(show_checkpoint, None, checkpoint, **options)
-    refresh.click(first, None, shown, **options)
-    refresh.click(show_checkpoint, None, checkpoint, **options)
-    older.click(go_older, place, shown, **options)
-    newer.click(go_newer, place, shown, **options)
-    opened.click(show_record, wanted, [problem, record], **options)
-    wanted.submit(show_record, wanted, [problem, record], **options)
-    verify.click(check, None, [problem, verdict], **options).then(show_checkpoint, None, checkpoint, **options)
-
-
-async def _record(visitor: Visitor, record_id: str) -> tuple[str, str]:
-    """What to draw as problem and as record."""
-    if not record_id:
-        return "", fragment("record_empty")
-    try:
-        return "", views.record(await visitor.record(record_id))
-    except Refused as refusal:
-        return views.problem(refusal), fragment("record_empty")
+    blocks.load(first, None, shown, **OPTIONS)
+    blocks.load(show_checkpoint, None, checkpoint, **OPTIONS)
+    refresh.click(first, None, shown, **OPTIONS)
+    refresh.click(show_checkpoint, None, checkpoint, **OPTIONS)
+    older.click(go_older, place, shown, **OPTIONS)
+    newer.click(go_newer, place, shown, **OPTIONS)
+    verify.click(check, None, [problem, verdict], **OPTIONS).then(show_checkpoint, None, checkpoint, **OPTIONS)

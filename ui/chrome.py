@@ -11,7 +11,7 @@ import secrets
 from dataclasses import dataclass
 
 from ui.client import SignedIn
-from ui.markup import page
+from ui.markup import inert, page
 from ui.policy import PAGES
 from ui.settings import UiSettings
 
@@ -34,13 +34,42 @@ class NavigationGroup:
     entries: tuple[NavigationEntry, ...]
 
 
+_EVERYBODY = frozenset({"user", "auditor", "admin"})
+_OVERSEERS = frozenset({"auditor", "admin"})
+
 NAVIGATION = (
     NavigationGroup("Work", (NavigationEntry("deidentify", "De-identify", PAGES["deidentify"], frozenset({"user"})),)),
     NavigationGroup(
         "Oversight",
-        (NavigationEntry("audit", "Audit log", PAGES["audit"], frozenset({"user", "auditor", "admin"})),),
+        (
+            NavigationEntry("audit", "Audit log", PAGES["audit"], _EVERYBODY),
+            NavigationEntry("search", "Search", PAGES["audit-search"], frozenset({"user", "auditor"})),
+            NavigationEntry("activity", "Activity", PAGES["audit-activity"], _OVERSEERS),
+            NavigationEntry("proof", "Proof and export", PAGES["audit-proof"], _EVERYBODY),
+        ),
+    ),
+    NavigationGroup(
+        "Keeping and destroying",
+        (
+            NavigationEntry("holds", "Legal holds", PAGES["audit-holds"], _OVERSEERS),
+            NavigationEntry("retention", "Retention", PAGES["audit-retention"], _OVERSEERS),
+            NavigationEntry("erasure", "Erasure", PAGES["audit-erasure"], _OVERSEERS),
+        ),
     ),
 )
+
+
+# Lines on a grid of 20 by 20, drawn by the style sheet.
+_ICONS = {
+    "deidentify": "M10 2.5l6 2.2v4.6c0 3.9-2.5 6.7-6 8.2-3.5-1.5-6-4.3-6-8.2V4.7zM7.4 9.9l1.9 1.9 3.4-3.7",
+    "audit": "M4.5 3h11v14h-11zM7.5 7h5M7.5 10h5M7.5 13h3",
+    "search": "M8.8 3.5a5.3 5.3 0 1 1 0 10.6a5.3 5.3 0 0 1 0-10.6zM12.7 12.7l4 4",
+    "activity": "M3 16.5h14M5 14v-4M8.3 14V5M11.7 14V8M15 14v-3",
+    "proof": "M6.2 9.5a3.8 3.8 0 1 1 7.6 0M4.5 9.5h11v7h-11zM10 12v2.2",
+    "holds": "M10 3v13.5M6 16.5h8M4 6l6-1.5L16 6M4 6l-2 5h4zM16 6l-2 5h4z",
+    "retention": "M10 3a7 7 0 1 1 0 14a7 7 0 0 1 0-14zM10 6v4.2l2.8 1.8",
+    "erasure": "M4 6h12M8 6V4h4v2M5.5 6l.8 11h7.4l.8-11M8.5 9v5M11.5 9v5",
+}
 
 
 def navigation_for(user: SignedIn) -> tuple[NavigationGroup, ...]:
@@ -95,9 +124,12 @@ class Chrome:
             home=landing_path(user),
             navigation=navigation_for(user),
             current=current,
+            icons=_ICONS,
         ).encode()
         document, heads = _TITLE_END.subn(lambda _: head + b"</head>", document)
-        document, bodies = _BODY.subn(lambda _: b'<body class="shell">' + shell, document)
+        # Roles only hide what would be refused; the API decides.
+        body = f'<body class="shell" data-roles="{inert(" ".join(user.roles))}">'.encode()
+        document, bodies = _BODY.subn(lambda _: body + shell, document)
         if (heads, bodies) != (1, 1):
             raise DocumentUnexpected("the page that Gradio wrote has an unknown form; its version is not supported")
         return _SCRIPT.sub(b'<script nonce="%s"' % nonce.encode(), document)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from http.cookies import SimpleCookie
@@ -147,7 +147,7 @@ class Visitor:
     async def check_receipt(self, proof_file: str) -> Json:
         return await self._changed("POST", "/v1/audit/receipts/check", {"proof_file": proof_file})
 
-    async def search(self, query: Mapping[str, object]) -> AsyncIterator[Json]:
+    async def search(self, query: Mapping[str, object]) -> AsyncGenerator[Json]:
         """The lines of the answer: `progress`, `record`, `end`. Leaving early ends the search.
 
         Raises `Refused`, also in the middle: when the API says so, or when its answer breaks off.
@@ -172,7 +172,7 @@ class Visitor:
                 raise Refused(502, "unreadable_answer", "the search broke off before its end", "search again")
 
     async def activity(self, from_: str, to: str, *, buckets: int) -> Json:
-        parameters = {"from": from_, "to": to, "buckets": buckets}
+        parameters = _given({"from": from_, "to": to, "buckets": buckets})
         return await self._json("GET", "/v1/audit/activity", parameters=parameters)
 
     async def exposure(self) -> Json:
@@ -327,7 +327,7 @@ def _object(response: httpx.Response, path: str) -> Json:
     return body
 
 
-async def _lines(answer: httpx.Response) -> AsyncIterator[Json]:
+async def _lines(answer: httpx.Response) -> AsyncGenerator[Json]:
     """Each line of a streamed answer as an object. A line that is not one breaks the answer off."""
     waiting = b""
     try:

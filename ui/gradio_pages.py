@@ -1,4 +1,4 @@
-"""The Gradio application: both pages, their theme, and the options that keep everything else of Gradio off.
+"""The Gradio application: the pages, their theme, and the options that keep everything else of Gradio off.
 
 Imports Gradio at its top, so only `loader.py` imports this module.
 """
@@ -10,10 +10,16 @@ import warnings
 import gradio as gr
 from fastapi import FastAPI
 
+from ui.activity_page import draw_activity_page
 from ui.audit_page import draw_audit_page
 from ui.client import Client
 from ui.deidentify_page import draw_deidentify_page
+from ui.erasure_page import draw_erasure_page
+from ui.holds_page import draw_holds_page
 from ui.policy import MOUNT
+from ui.proof_page import draw_proof_page
+from ui.retention_page import draw_retention_page
+from ui.search_page import draw_search_page
 from ui.settings import UiSettings
 
 _SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Helvetica Neue", "Arial", "sans-serif"]
@@ -51,8 +57,17 @@ def build_blocks(client: Client, settings: UiSettings) -> gr.Blocks:
         gr.Navbar(visible=False)
     with blocks.route("De-identify", "deidentify"):
         draw_deidentify_page(client, settings)
-    with blocks.route("Audit log", "audit"):
-        draw_audit_page(blocks, client, settings)
+    for name, path, draw in (
+        ("Audit log", "audit", draw_audit_page),
+        ("Search", "audit-search", draw_search_page),
+        ("Activity", "audit-activity", draw_activity_page),
+        ("Proof and export", "audit-proof", draw_proof_page),
+        ("Legal holds", "audit-holds", draw_holds_page),
+        ("Retention", "audit-retention", draw_retention_page),
+        ("Erasure", "audit-erasure", draw_erasure_page),
+    ):
+        with blocks.route(name, path):
+            draw(blocks, client, settings)
     blocks.queue(default_concurrency_limit=settings.runs_at_once, max_size=settings.runs_waiting_max, api_open=False)
     # Gradio looks for work a thousand times a second and for progress bars, which no page has, a hundred times.
     blocks._queue.sleep_when_free = _LOOK_FOR_WORK_S

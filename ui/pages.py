@@ -15,7 +15,7 @@ from typing import Protocol
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,6 +23,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ui.chrome import landing_path
 from ui.client import Client, Refused, Visitor
 from ui.markup import page
+from ui.periods import days
+from ui.policy import PAGES
 from ui.sessions import Sessions
 from ui.settings import UiSettings
 
@@ -58,6 +60,7 @@ def create_pages(client: Client, sessions: Sessions, gradio: GradioState, settin
             Route("/logout", pages.sign_out, methods=["POST"]),
             Route("/receipts/{record_id}", pages.receipt),
             Route("/checkpoint", pages.checkpoint),
+            Route("/audit/export", pages.export),
             Route("/ui/status", pages.status),
             Route("/favicon.ico", pages.icon),
             Mount("/ui/static", static),
@@ -147,6 +150,19 @@ class _Pages:
             return self._message("The checkpoint cannot be shown", refusal)
         return _download(str(checkpoint["checkpoint"]), f"checkpoint-{int(checkpoint['size'])}.txt")
 
+    async def export(self, request: Request) -> Response:
+        """Passed on piece by piece; no file of it is made here, and an answer left early ends the export."""
+        if request.method == "HEAD":
+            return Response(headers={"content-disposition": "attachment"})
+        asked = request.query_params
+        try:
+            from_, to = days(asked.get("from"), asked.get("to"))
+            export = await self._visitor(request).export(asked.get("format", "bundle")[:16], from_=from_, to=to)
+        except Refused as refusal:
+            return self._message("The log cannot be exported", refusal, back=PAGES["audit-proof"])
+        headers = {"content-disposition": f'attachment; filename="{export.name}"', "x-robots-tag": "none"}
+        return StreamingResponse(export.pieces, media_type=export.media_type, headers=headers)
+
     async def status(self, _: Request) -> Response:
         return JSONResponse({"ready": self.gradio.app is not None, "failed": self.gradio.failed})
 
@@ -184,8 +200,8 @@ class _Pages:
         html = page("setup", site=self.settings.site_name, username=username, open=open_, problem=problem)
         return HTMLResponse(html, status)
 
-    def _message(self, heading: str, refusal: Refused) -> Response:
-        html = page("message", site=self.settings.site_name, heading=heading, problem=refusal, back="/")
+    def _message(self, heading: str, refusal: Refused, *, back: str = "/") -> Response:
+        html = page("message", site=self.settings.site_name, heading=heading, problem=refusal, back=back)
         return HTMLResponse(html, refusal.status)
 
 

@@ -12,15 +12,28 @@ from enum import Enum
 from urllib.parse import urlsplit
 
 MOUNT = "/app"
-PAGES = {"deidentify": f"{MOUNT}/deidentify", "audit": f"{MOUNT}/audit"}
+# The last part of each page's path, and the path.
+PAGES = {
+    name: f"{MOUNT}/{name}"
+    for name in (
+        "deidentify",
+        "audit",
+        "audit-search",
+        "audit-activity",
+        "audit-proof",
+        "audit-holds",
+        "audit-retention",
+        "audit-erasure",
+    )
+}
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 _API = re.compile(r"/(v1(/|$)|healthz$|readyz$|metrics$|openapi\.json$)")
 _PUBLIC = re.compile(r"/(|login|logout|setup|favicon\.ico|ui/status|ui/static/[a-z0-9._-]+)")
-_DOWNLOAD = re.compile(r"/(receipts/[0-9a-f]{1,64}|checkpoint)")
+_DOWNLOAD = re.compile(r"/(receipts/[0-9a-f]{1,64}|checkpoint|audit/export)")
 _PAGE = re.compile(rf"{MOUNT}/({'|'.join(PAGES)})/?")
 _ASSET = re.compile(rf"{MOUNT}/((assets|static)/[A-Za-z0-9_./-]+|theme\.css)")
-# Method and path of each Gradio route that the two pages use, always with the tab's name.
+# Method and path of each Gradio route that the pages use, always with the tab's name.
 _GRADIO = re.compile(
     rf"GET {MOUNT}/gradio_api/(queue/data|heartbeat/[A-Za-z0-9_-]+)"
     rf"|POST {MOUNT}/gradio_api/queue/join"

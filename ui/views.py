@@ -50,14 +50,13 @@ def deidentified(text: str, answer: Answer) -> Deidentified:
     )
 
 
-def records(page: Answer, *, number: int) -> str:
-    return fragment("records", records=page["data"], number=number)
+def records(page: Answer, *, number: int, epoch: int | None = None) -> str:
+    return fragment("records", records=page["data"], number=number, epoch=epoch)
 
 
-def record(answer: Answer) -> str:
-    """One record with its attributes, and its content where the API gave it."""
-    attributes = sorted((str(name), str(value)) for name, value in answer["attributes"].items())
-    return fragment("record", record=answer, attributes=attributes, content=answer.get("content"))
+def no_records() -> str:
+    """In place of the table after a refusal, which says why."""
+    return fragment("records", records=(), number=1, epoch=None)
 
 
 def checkpoint(answer: Answer) -> str:

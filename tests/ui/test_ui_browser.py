@@ -6,148 +6,26 @@ Chromium against a server process over the in-memory API. Every test ends with t
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 
-import httpx
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from browsing import (
+    SCREENSHOTS,
+    Recorder,
+    Server,
+    axe_findings,
+    new_context,
+    saved_text,
+    sign_in,
+    start_server,
+    stop_server,
+)
 from fake_api import PASSWORD, SETUP_TOKEN
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-ROOT = Path(__file__).parents[2]
-SCREENSHOTS = ROOT / ".cache" / "screenshots"
-CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM_ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * 127.0.0.1:9, EXCLUDE 127.0.0.1",
-]  # fmt: skip
 PAGE_WITHIN_S = 8.0
 NOTE = "Margaret O'Neill, MRN 4471-90823, born 03/14/1931.\nHer daughter Ruth called (555) 014-2277."
-
-
-@dataclass
-class Server:
-    """One server process; `url` is its origin."""
-
-    process: subprocess.Popen[str]
-    url: str
-    started: float
-
-    def control(self, **changes: object) -> dict[str, list[str]]:
-        method = "POST" if changes else "GET"
-        return httpx.request(method, f"{self.url}/v1/fake", json=changes or None).json()
-
-
-@dataclass
-class Recorder:
-    """What must not happen. `expected` are console errors that a test provokes on purpose."""
-
-    origin: str
-    foreign: list[str] = field(default_factory=list)
-    policy: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-    urls: list[str] = field(default_factory=list)
-    expected: list[str] = field(default_factory=list)
-
-    def watch(self, context: BrowserContext) -> None:
-        context.on("request", lambda request: self._request(request.url))
-        context.on("console", lambda message: self._error(message.text) if message.type == "error" else None)
-        context.on("weberror", lambda error: self._error(str(error.error)))
-        context.expose_binding("policyViolated", lambda _, violation: self.policy.append(violation))
-        context.add_init_script(
-            "document.addEventListener('securitypolicyviolation',"
-            " event => policyViolated(event.violatedDirective + ' ' + event.blockedURI))"
-        )
-
-    def _request(self, url: str) -> None:
-        self.urls.append(url)
-        if not url.startswith((f"{self.origin}/", "data:", "blob:")):
-            self.foreign.append(url)
-
-    def _error(self, text: str) -> None:
-        if not any(words in text for words in self.expected):
-            self.errors.append(text)
-
-
-def start_server() -> Server:
-    process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).parent / "serve_fake.py")],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    started = time.monotonic()
-    assert process.stdout is not None
-    return Server(process, process.stdout.readline().strip(), started)
-
-
-def stop_server(server: Server) -> None:
-    server.process.terminate()
-    server.process.wait(20)
-    assert server.process.stdout is not None
-    server.process.stdout.close()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    running = start_server()
-    assert running.process.stdout is not None and running.process.stdout.readline() == "ready\n"
-    running.control(fill=60)
-    yield running
-    inside = running.control()
-    stop_server(running)
-    assert inside == {"attempts": [], "files": []}
-    assert not list(Path("/dev/shm").glob(f"cloister-ui-{running.process.pid}-*"))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    found = next((path for name in CHROMIUM_NAMES if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.fail("Chromium is not installed: sudo apt-get install -y chromium", pytrace=False)
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=found, args=CHROMIUM_ARGUMENTS)
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def recorder(server: Server) -> Iterator[Recorder]:
-    watching = Recorder(server.url)
-    yield watching
-    assert (watching.foreign, watching.policy, watching.errors) == ([], [], [])
-
-
-@pytest.fixture
-def page(browser: Browser, server: Server, recorder: Recorder) -> Iterator[Page]:
-    with new_context(browser, server, recorder) as context:
-        opened = context.new_page()
-        sign_in(opened)
-        yield opened
-
-
-def new_context(browser: Browser, server: Server, recorder: Recorder, **options) -> BrowserContext:
-    viewport = {"width": 1440, "height": 990}
-    context = browser.new_context(**{"base_url": server.url, "viewport": viewport, **options})
-    context.set_default_timeout(20_000)
-    recorder.watch(context)
-    return context
-
-
-def sign_in(page: Page, name: str = "m.keller") -> None:
-    page.goto("/login")
-    page.get_by_label("User name").fill(name)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
-    expect(page.locator("#note textarea, #records table")).to_be_visible(timeout=20_000)
 
 
 def deidentify(page: Page, text: str = NOTE) -> None:
@@ -164,17 +42,6 @@ def clear(page: Page) -> None:
 def go_to_audit(page: Page) -> None:
     page.get_by_role("navigation").get_by_role("link", name="Audit log").click()
     expect(page.locator("#records table")).to_be_visible(timeout=20_000)
-
-
-def saved_text(page: Page, press) -> tuple[str, str]:
-    with page.expect_download() as download:
-        press()
-    return download.value.suggested_filename, Path(download.value.path()).read_text()
-
-
-def axe_findings(page: Page) -> list[tuple[str, list[str]]]:
-    violations = Axe().run(page).response["violations"]
-    return [(found["id"], [node["html"][:160] for node in found["nodes"]]) for found in violations]
 
 
 def test_a_page_is_usable_within_eight_seconds_of_the_start(browser: Browser) -> None:
@@ -213,7 +80,7 @@ def test_from_sign_in_to_receipt_audit_and_sign_out(page: Page) -> None:
     go_to_audit(page)
     page.locator("[data-open-record]").first.click()
     expect(page.locator("#record")).to_contain_text(record_id)
-    expect(page.locator("#record")).to_contain_text("Only an auditor may open it")
+    expect(page.locator("#record")).to_contain_text("The content is sealed; your role does not open it.")
     page.get_by_role("button", name="Verify the log").click()
     expect(page.locator(".verdict.is-good")).to_contain_text("The audit log verifies")
     name, note = saved_text(page, page.get_by_role("link", name="Download checkpoint").click)
@@ -321,7 +188,9 @@ def test_an_auditor_opens_content_and_is_not_led_to_a_closed_door(
     with new_context(browser, server, recorder) as context:
         auditor = context.new_page()
         sign_in(auditor, "a.stone")
-        expect(auditor.get_by_role("navigation").get_by_role("link")).to_have_text(["Audit log"])
+        expect(auditor.get_by_role("navigation").get_by_role("link")).to_have_text(
+            ["Audit log", "Search", "Activity", "Proof and export", "Legal holds", "Retention", "Erasure"]
+        )
         auditor.get_by_label("Record id").fill(record_id)
         auditor.keyboard.press("Enter")
         expect(auditor.locator("#record .content")).to_have_text("Ruth <b>came</b>.")

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ui import views
-from ui.client import Refused
+from ui import audit_views
+from ui.client import Refused, SignedIn
 from ui.markup import fragment, inert, kind_class, label_name, marked_text, page
 
 HOSTILE = [
@@ -36,6 +36,7 @@ HOSTILE = [
     "שלום עולם مرحبا بالعالم e\u0301\u0302\u0303 👩‍⚕️",
     "w" * 5000,
 ]
+AUDITOR = SignedIn("a.stone", ("auditor",), "", "", "", "user:3")
 CONTROLS = re.compile(r"\u27e8U\+([0-9A-F]{4,6})\u27e9")
 
 
@@ -111,8 +112,9 @@ def test_hostile_values_of_a_record_stay_values(text: str) -> None:
     record = dict.fromkeys(("event", "outcome", "actor", "exchange_id", "record_id", "time"), text)
     plain = dict.fromkeys(record, "x")
     shape = {"seq": 3, "has_content": True, "attributes": {text: text}, "content": text}
-    hostile = Reader(views.record({**record, **shape}))
-    calm = Reader(views.record({**plain, **shape, "attributes": {"x": "x"}, "content": "x"}))
+    hostile = Reader(audit_views.record({**record, **shape}, exposure=None, user=AUDITOR))
+    calm_record = {**plain, **shape, "attributes": {"x": "x"}, "content": "x"}
+    calm = Reader(audit_views.record(calm_record, exposure=None, user=AUDITOR))
     names = [(tag, [name for name, _ in attributes]) for tag, attributes in hostile.elements]
     assert names == [(tag, [name for name, _ in attributes]) for tag, attributes in calm.elements]
     assert seen(text) in hostile.text

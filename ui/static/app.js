@@ -41,18 +41,19 @@
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 
   // ---- notes: open, copy, save, all inside the browser
-  const openFile = () => {
+  const openFile = (into, ending, type) => {
     const chooser = document.createElement("input");
     chooser.type = "file";
-    chooser.accept = ".txt,text/plain";
+    chooser.accept = type ? `${ending},${type}` : ending;
     chooser.addEventListener("change", async () => {
       const file = chooser.files[0];
-      if (file) await readFile(file);
+      if (file) await readFile(file, into, ending, type);
     });
     chooser.click();
   };
-  const readFile = async (file) => {
-    if (!/\.txt$/i.test(file.name) && file.type !== "text/plain") return announce(`${file.name} is not a .txt file.`, true);
+  const readFile = async (file, into, ending, type) => {
+    const named = file.name.toLowerCase().endsWith(ending);
+    if (!named && (!type || file.type !== type)) return announce(`${file.name} is not a ${ending} file.`, true);
     if (file.size > FILE_BYTES_MAX) return announce(`${file.name} is larger than ${FILE_BYTES_MAX / 1048576} MiB.`, true);
     let text;
     try {
@@ -61,10 +62,10 @@
       return announce(`${file.name} is not UTF-8 text. Save it as UTF-8 and open it again.`, true);
     }
     if (text.includes("\u0000")) return announce(`${file.name} holds NUL bytes, so it is not a text file.`, true);
-    const limit = field("note")?.maxLength ?? -1;
+    const limit = field(into)?.maxLength ?? -1;
     if (limit > 0 && text.length > limit) return announce(`${file.name} is longer than ${limit} characters.`, true);
-    fill("note", text);
-    field("note")?.focus();
+    fill(into, text);
+    field(into)?.focus();
     return announce(`${file.name} was read in this browser.`);
   };
   const copy = async () => {
@@ -79,14 +80,17 @@
     }
     return announce("The redacted text was copied.");
   };
+  const download = (text, name) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type: "text/plain;charset=utf-8" }));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  };
   const save = () => {
     const text = field("redacted")?.value;
     if (!text) return announce("There is no redacted text yet.", true);
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([text], { type: "text/plain;charset=utf-8" }));
-    link.download = "redacted.txt";
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    download(text, "redacted.txt");
     return announce("The redacted text was saved as redacted.txt.");
   };
 
@@ -100,14 +104,72 @@
       if (chosen && moveFocus) tab.focus();
     }
   };
-  const pressed = { "open-file": openFile, copy, save };
+  const pressed = {
+    "open-file": () => openFile("note", ".txt", "text/plain"),
+    "open-proof": () => openFile("proof", ".tlog-proof"),
+    copy,
+    save,
+  };
 
+  // ---- what cannot be undone is asked once more, in words that came with the page
+  const confirmed = new WeakSet();
+  const confirmFirst = (button, words, yes) => {
+    const dialog = document.createElement("dialog");
+    const text = document.createElement("p");
+    text.id = "confirm-text";
+    text.textContent = words;
+    dialog.setAttribute("aria-labelledby", text.id);
+    const row = document.createElement("div");
+    for (const [label, answer] of [["Cancel", ""], [yes, "yes"]]) {
+      const choice = document.createElement("button");
+      choice.type = "button";
+      choice.textContent = label;
+      choice.className = answer ? "act" : "act quiet";
+      choice.addEventListener("click", () => dialog.close(answer));
+      row.append(choice);
+    }
+    dialog.append(text, row);
+    dialog.addEventListener("close", () => {
+      const go = dialog.returnValue === "yes";
+      dialog.remove();
+      button.focus();
+      if (go) { confirmed.add(button); button.click(); }
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+  };
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.("button");
+    if (!button || confirmed.delete(button)) return;
+    const id = button.id || button.parentElement?.id;
+    const asks = button.dataset.confirm ? button : id && document.querySelector(`[data-confirm-for="${CSS.escape(id)}"]`);
+    if (!asks) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    confirmFirst(button, asks.dataset.confirm ?? asks.textContent, asks.dataset.confirmButton);
+  }, true);
+
+  // After Gradio has taken over the new value.
+  const fillAndPress = (id, value, button) => {
+    fill(id, value);
+    requestAnimationFrame(() => requestAnimationFrame(() => press(button)));
+  };
+  let awaited = null; // the record that was asked for by pressing its row: it gets the focus when it is there
   document.addEventListener("click", (event) => {
     const record = event.target.closest?.("[data-open-record]");
     if (record) {
-      fill("record-id", record.dataset.openRecord);
-      // After Gradio has taken over the new value.
-      requestAnimationFrame(() => requestAnimationFrame(() => press("open-record")));
+      awaited = record.dataset.openRecord;
+      fillAndPress("record-id", awaited, "open-record");
+      return;
+    }
+    const narrow = event.target.closest?.("[data-narrow]");
+    if (narrow) { fillAndPress(`find-${narrow.dataset.narrow}`, narrow.dataset.value, "search-run"); return; }
+    const act = event.target.closest?.("[data-press]");
+    if (act) { fillAndPress(act.dataset.fill, act.dataset.value, act.dataset.press); return; }
+    const saved = event.target.closest?.("[data-save]");
+    if (saved) {
+      download(byId(saved.dataset.save).textContent, saved.dataset.file);
+      announce(`Saved as ${saved.dataset.file}.`);
       return;
     }
     const tab = event.target.closest?.("[role=tab][data-view]");
@@ -172,6 +234,15 @@
     // Gradio announces the end of a call by the name of a message that it does not have.
     const announced = document.querySelector("gradio-app .sr-only[role=status]")?.firstChild;
     if (announced?.data?.startsWith("common.")) announced.data = "Done";
+    const opened = awaited && document.querySelector("#record [data-record]");
+    if (opened && opened.dataset.record === awaited) {
+      awaited = null;
+      opened.querySelector("h2").focus();
+    }
+    for (const id of ["first-day", "last-day"]) {
+      const day = document.querySelector(`#${id} input`);
+      if (day && day.type !== "date") day.type = "date";
+    }
     for (const tab of document.querySelectorAll("[role=tab][data-view]")) {
       const panel = byId(tab.getAttribute("aria-controls"));
       if (panel && panel.getAttribute("role") !== "tabpanel") {

@@ -1,0 +1,114 @@
+"""What the browser tests share: the server process, the recorder of what must not happen, signing in, axe."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+from axe_playwright_python.sync_playwright import Axe
+from fake_api import PASSWORD
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+ROOT = Path(__file__).parents[2]
+SCREENSHOTS = ROOT / ".cache" / "screenshots"
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * 127.0.0.1:9, EXCLUDE 127.0.0.1",
+]  # fmt: skip
+
+
+@dataclass
+class Server:
+    """One server process; `url` is its origin."""
+
+    process: subprocess.Popen[str]
+    url: str
+    started: float
+
+    def control(self, **changes: object) -> dict[str, list[str]]:
+        method = "POST" if changes else "GET"
+        return httpx.request(method, f"{self.url}/v1/fake", json=changes or None).json()
+
+
+@dataclass
+class Recorder:
+    """What must not happen. `expected` are console errors that a test provokes on purpose."""
+
+    origin: str
+    foreign: list[str] = field(default_factory=list)
+    policy: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    urls: list[str] = field(default_factory=list)
+    expected: list[str] = field(default_factory=list)
+
+    def watch(self, context: BrowserContext) -> None:
+        context.on("request", lambda request: self._request(request.url))
+        context.on("console", lambda message: self._error(message.text) if message.type == "error" else None)
+        context.on("weberror", lambda error: self._error(str(error.error)))
+        context.expose_binding("policyViolated", lambda _, violation: self.policy.append(violation))
+        context.add_init_script(
+            "document.addEventListener('securitypolicyviolation',"
+            " event => policyViolated(event.violatedDirective + ' ' + event.blockedURI))"
+        )
+
+    def _request(self, url: str) -> None:
+        self.urls.append(url)
+        if not url.startswith((f"{self.origin}/", "data:", "blob:")):
+            self.foreign.append(url)
+
+    def _error(self, text: str) -> None:
+        if not any(words in text for words in self.expected):
+            self.errors.append(text)
+
+
+def start_server() -> Server:
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).parent / "serve_fake.py")],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    started = time.monotonic()
+    assert process.stdout is not None
+    return Server(process, process.stdout.readline().strip(), started)
+
+
+def stop_server(server: Server) -> None:
+    server.process.terminate()
+    server.process.wait(20)
+    assert server.process.stdout is not None
+    server.process.stdout.close()
+
+
+def new_context(browser: Browser, server: Server, recorder: Recorder, **options) -> BrowserContext:
+    viewport = {"width": 1440, "height": 990}
+    context = browser.new_context(**{"base_url": server.url, "viewport": viewport, **options})
+    context.set_default_timeout(20_000)
+    recorder.watch(context)
+    return context
+
+
+def sign_in(page: Page, name: str = "m.keller") -> None:
+    page.goto("/login")
+    page.get_by_label("User name").fill(name)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator("#note textarea, #records table")).to_be_visible(timeout=20_000)
+
+
+def saved_text(page: Page, press: Callable[[], None]) -> tuple[str, str]:
+    with page.expect_download() as download:
+        press()
+    return download.value.suggested_filename, Path(download.value.path()).read_text()
+
+
+def axe_findings(page: Page) -> list[tuple[str, list[str]]]:
+    violations = Axe().run(page).response["violations"]
+    return [(found["id"], [node["html"][:160] for node in found["nodes"]]) for found in violations]
