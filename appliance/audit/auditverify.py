@@ -2451,7 +2451,9 @@ def _verify_epochs(
         raise Malformed("--since takes one log at a time")
     if any(one.kind == "proof" for one in inputs):
         raise Malformed("receipts are given in a folder with --receipts, beside the log")
-    logs = sorted(((_epoch_of(one.origin), one, _keys_of(one, keys)) for one in inputs), key=lambda log: log[0])
+    logs = sorted(
+        ((_epoch_of(one.origin), one, _keys_of(one, keys, several=True)) for one in inputs), key=lambda log: log[0]
+    )
     numbers = [log[0][1] for log in logs]
     if len({log[0][0] for log in logs}) > 1 or numbers != list(range(numbers[0], numbers[0] + len(logs))):
         raise Malformed("the inputs are not consecutive epochs of one log")
@@ -2579,11 +2581,11 @@ def _origin_of_database(path: Path) -> str:
     return row[0].decode("utf-8", "replace") if row and isinstance(row[0], bytes) else ""
 
 
-def _keys_of(one: Input, keys: Sequence[VerifierKey]) -> list[VerifierKey]:
+def _keys_of(one: Input, keys: Sequence[VerifierKey], *, several: bool = False) -> list[VerifierKey]:
     """The given keys of the log that the input says it is. Its word is checked by its signature."""
     own = [key for key in keys if key.name == one.origin]
-    if not own and len({key.name for key in keys}) > 1:
-        raise Malformed(f"no key was given for {_printable(one.origin)[:200]!r}")
+    if not own and (several or len({key.name for key in keys}) > 1):
+        raise Unsigned(f"no key was given with --pub for {_printable(one.origin)[:200]!r}")
     return own or list(keys)
 
 
