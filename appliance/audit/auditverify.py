@@ -1484,7 +1484,7 @@ class BlindIndex:
     def _end_of_run(self, run: tuple, token: bytes | None, start: int, report: Report) -> tuple:
         """A token that more records have than have this key: find the one too many."""
         if start == 0 and self._scopes.get(run[0], run[1]) < run[1]:
-            query = """SELECT b.seq FROM blind b LEFT JOIN record r ON r.seq = b.seq
+            query = """SELECT b.seq FROM blind b JOIN record r ON r.seq = b.seq
                        WHERE b.token = ? AND substr(r.header, 65, 12) IS NOT b.token ORDER BY b.seq LIMIT 16"""
             for (seq,) in self._sql.execute(query, (run[0],)).fetchall():
                 report.fail(
@@ -1976,6 +1976,8 @@ class Verification:
         fault, fields = check_header(row.header, seq, self._log_id)
         if fault is not None or fields is None:
             report.fail(ALTERED, fault or "", seq)
+            if len(self._faulty) < MESSAGES_MAX:
+                self._faulty.append(seq)
             if re.match(rb"AUD[2-9]", row.header):
                 report.say(f"if record {seq} was written by a newer release: {NEWER}")
             return

@@ -2,8 +2,8 @@
 
     python tests/audit/testkit/make_testkit.py          # writes vectors.json and files/ beside this file
 
-Everything follows from fixed keys and numbers, so that a second run gives the same bytes. `audit_bundle.py`, which builds the
-logs, imports nothing from the appliance. How to run another verifier on them: `README.md`.
+Everything follows from fixed keys and numbers, so that a second run gives the same bytes. `audit_bundle.py`, which
+builds the logs, imports nothing from the appliance. How to run another verifier on them: `README.md`.
 """
 
 from __future__ import annotations
@@ -294,7 +294,6 @@ def signatures(kit: Kit) -> None:
     """Notes and the keys under them."""
     log = Log.of(SIZE)
     head = log.head()
-    text = head.partition("\n\n")[0] + "\n"
     root = head.split("\n")[2]
     for name, wrong in (
         ("root", head.replace(root, b64(bytes(32)))),
@@ -461,8 +460,8 @@ def destruction(kit: Kit) -> None:
     add("hold-later", "the hold came after the shred", 2, {9: shred(0), 11: one_scope}, under_0)
     add("hold-released-later", "the hold was released after the shred", 14, {3: one_scope, 9: shred(0), 11: release},
         under_0, 6)  # fmt: skip
-    add("hold-another-released", "another hold was released", 14,
-        {3: one_scope, 9: control("hold.release", hold="ff" * 8, approvals="a,b"), 11: shred(0)}, under_0, 6)  # fmt: skip
+    other = control("hold.release", hold="ff" * 8, approvals="a,b")
+    add("hold-another-released", "another hold was released", 14, {3: one_scope, 9: other, 11: shred(0)}, under_0, 6)
 
 
 def witnesses(kit: Kit) -> None:

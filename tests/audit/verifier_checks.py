@@ -1,0 +1,206 @@
+"""What every mutant of the verifier is put through: the test kit, and the same logs as databases and in two runs.
+
+    passes(auditverify)        # True: every verdict is the right one
+
+Written as a function over a module, so that `verifier_mutants.py` can give it any version of the verifier.
+"""
+
+from __future__ import annotations
+
+import atexit
+import io
+import json
+import shutil
+import sqlite3
+import tempfile
+import types
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+from audit_bundle import Log, canonical, scope_id, verifier_key
+
+KIT = Path(__file__).parent / "testkit"
+VECTORS = json.loads((KIT / "vectors.json").read_text())["vectors"]
+Verdict = tuple[int, int | None]
+
+
+def passes(module: types.ModuleType) -> bool:
+    """Whether the module gives every verdict as it should; stops at the first that is wrong."""
+    try:
+        module._multiples = cache(module._multiples)  # type: ignore[attr-defined] - tables of the same few keys
+        right = all(verdict_of(module, vector) for vector in VECTORS)
+        return right and all(check(module) for check in CHECKS)
+    except Exception:  # noqa: BLE001 - a mutant may break in any way
+        return False
+
+
+def run(module: types.ModuleType, *words: object) -> dict:
+    """The verifier's answer."""
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        module.verify([*map(str, words), "--json"])
+    return json.loads(printed.getvalue())
+
+
+def verdict_of(module: types.ModuleType, vector: dict) -> bool:
+    """Whether one vector of the kit gets its verdict."""
+    words = [str(KIT / word[1:]) if word.startswith("@") else word for word in vector["arguments"]]
+    answer = run(module, *(KIT / path for path in vector["inputs"]), *words)
+    named = vector["first_bad_seq"] in (None, answer["first_bad_seq"])
+    return named and answer["exit_code"] == vector["exit_code"]
+
+
+@cache
+def _databases_made() -> tuple[Path, list[tuple[Path, Verdict]]]:
+    """The key folder and every case, written once for all mutants, which only read them."""
+    folder = Path(mkdtemp(prefix="verifier-checks-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    made = []
+    for number, (statement, expected, *size) in enumerate(DATABASES):
+        log = Log.of(*(size or [14]), scopes=3)
+        log.kept = [log.head(3), log.head(9)]
+        (folder / f"kept-{number}").write_text(log.head())
+        path = log.write_database(folder / f"{number}.db")
+        add_index(path, log)
+        connection = sqlite3.connect(path)
+        connection.executescript(statement)
+        connection.close()
+        made.append((path, expected))
+    return folder, made
+
+
+def _databases(module: types.ModuleType) -> bool:
+    folder, made = _databases_made()
+    return all(_database(module, folder, *case) for case in made)
+
+
+def _database(module: types.ModuleType, folder: Path, path: Path, expected: Verdict) -> bool:
+    answer = run(module, path, "--pub", verifier_key(), "--trusted", folder / f"kept-{path.stem}")
+    return (answer["exit_code"], answer["first_bad_seq"]) == expected
+
+
+def add_index(path: Path, log: Log) -> None:
+    """The tokens of every record: one that any record may have, and that of its content."""
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute("CREATE TABLE blind (token BLOB, seq INTEGER, PRIMARY KEY (token, seq)) WITHOUT ROWID")
+        for seq, record in enumerate(log.records):
+            tokens = [b"some token !"]
+            if record.con is not None:
+                tokens.append(bytes(record.fields["con_scope"])[:12])  # type: ignore[call-overload]
+            connection.executemany("INSERT INTO blind VALUES (?, ?)", [(token, seq) for token in tokens])
+    connection.close()
+
+
+SCOPE_0, SCOPE_1 = (f"x'{scope_id(n)[:12].hex()}'" for n in (0, 1))
+DATABASES: list[tuple] = [
+    ("", (0, None)),
+    ("", (0, None), 300),
+    (f"DELETE FROM blind WHERE token = {SCOPE_0} AND seq = 6", (10, 6)),
+    (f"UPDATE blind SET seq = 4 WHERE token = {SCOPE_0} AND seq = 6", (10, 4)),
+    (f"INSERT INTO blind VALUES ({SCOPE_0}, 4)", (10, 4)),
+    (f"INSERT INTO blind VALUES ({SCOPE_0}, 99)", (10, None)),
+    ("INSERT INTO blind VALUES (x'00', -1)", (10, None)),
+    ("DELETE FROM blind", (0, None)),
+    ("DROP TABLE blind", (0, None)),
+    ("DELETE FROM blind WHERE seq = 6", (0, None)),
+    ("UPDATE blind SET token = zeroblob(12) WHERE seq = 6 AND token = CAST('some token !' AS BLOB);"
+     f"DELETE FROM blind WHERE token = {SCOPE_0} AND seq = 6", (0, None)),
+    ("UPDATE record SET header = zeroblob(200) WHERE seq = 5", (10, 5)),
+    ("UPDATE record SET record_id = zeroblob(16) WHERE seq = 5", (10, 5)),
+    ("UPDATE record SET env_ct = x'00' WHERE seq = 5", (10, 5)),
+    ("UPDATE record SET env_ct = 5 WHERE seq = 5", (10, 5)),
+    ("UPDATE record SET con_ct = x'00' WHERE seq = 6", (10, 6)),
+    ("UPDATE record SET con_ct = x'00' WHERE seq = 5", (10, 5)),
+    ("UPDATE record SET env_ct = x'00' WHERE seq = 1", (10, 1)),
+    ("UPDATE record SET env_ct = NULL WHERE seq = 5", (14, 5)),
+    ("UPDATE record SET con_ct = NULL WHERE seq = 6", (14, 6)),
+    ("DELETE FROM record WHERE seq = 5", (10, 5)),
+    ("DELETE FROM record WHERE seq = 13", (10, 13)),
+    ("DELETE FROM public_body WHERE seq = 1", (10, 1)),
+    ("UPDATE public_body SET body = x'7b7d' WHERE seq = 1", (10, 1)),
+    ("UPDATE public_body SET body = 5 WHERE seq = 1", (10, 1)),
+    ("INSERT INTO public_body VALUES (5, x'7b7d')", (10, 5)),
+    ("INSERT INTO public_body VALUES (77, x'7b7d')", (10, None)),
+    ("UPDATE log_head SET size = 13", (10, 0)),
+    ("UPDATE log_head SET epoch = 2", (10, None)),
+    ("UPDATE log_head SET log_id = zeroblob(8)", (10, None)),
+    ("UPDATE log_head SET signed_size = 13", (10, None)),
+    ("UPDATE log_head SET root = zeroblob(32)", (10, 0)),
+    ("UPDATE log_head SET frontier = zeroblob(8)", (10, None)),
+    ("UPDATE log_head SET note = NULL", (13, None)),
+    ("DELETE FROM log_head", (30, None)),
+    ("DROP TABLE tile", (30, None), 300),
+    ("UPDATE checkpoint SET root = zeroblob(32) WHERE size = 3", (10, None)),
+    ("UPDATE checkpoint SET note = replace(note, 'A', 'B') WHERE size = 9", (13, None)),
+    ("UPDATE checkpoint SET size = 4 WHERE size = 3", (10, None)),
+    ("UPDATE tile SET hashes = zeroblob(32) WHERE level = 1", (10, 0), 300),
+    ("DELETE FROM tile", (10, 0), 300),
+]  # fmt: skip
+
+
+@cache
+def _logs_made() -> Path:
+    """The bundles of the incremental runs, written once."""
+    root = Path(mkdtemp(prefix="verifier-checks-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    whole = Log.of(520)
+    changed = whole.copy()
+    changed.records[515].fields["env_nonce"] = bytes(24)
+    whole.write(root / "whole")
+    changed.write(root / "changed")
+    for size in (270, 300):
+        early = whole.copy()
+        del early.records[size:]
+        early.write(root / f"first-{size}")
+    hold = canonical(v=1, event="hold.set", hold="00" * 8, scopes=scope_id(0).hex(), subjects="", classes="", reason="")
+    shred = canonical(v=1, event="shred", scopes=scope_id(0).hex(), subject="", grade="B", reason="", approvals="a")
+    whole = Log.of(14, bodies={3: hold, 13: shred}, scopes=3)
+    early = whole.copy()
+    del early.records[8:]
+    whole.write(root / "hold-whole")
+    early.write(root / "hold-early")
+    return root
+
+
+def _incremental(module: types.ModuleType) -> bool:
+    """A second run from a state: more records, the same, fewer, others; a hold that an earlier run saw."""
+    root = _logs_made()
+    with tempfile.TemporaryDirectory() as folder:
+        state = Path(folder) / "state.json"
+
+        def verdict(name: str) -> tuple:
+            answer = run(module, root / name, "--pub", verifier_key(), "--since", state)
+            return answer["exit_code"], answer["records"], answer["anchored_size"]
+
+        if verdict("first-270") != (16, 270, None) or verdict("first-300") != (0, 300, 270):
+            return False
+        if verdict("whole") != (0, 520, 300) or verdict("whole") != (0, 520, 520):
+            return False
+        before = state.read_bytes()
+        if verdict("first-300")[0] != 11 or verdict("changed")[0] != 12 or state.read_bytes() != before:
+            return False
+        words = ("--pub", verifier_key(), "--since", Path(folder) / "holds.json")
+        first = run(module, root / "hold-early", *words)
+        second = run(module, root / "hold-whole", *words)
+        return first["exit_code"] == 16 and (second["exit_code"], second["first_bad_seq"]) == (14, 13)
+
+
+CHECKS: tuple[Callable[[types.ModuleType], bool], ...] = (_databases, _incremental)
+
+
+def failures(module: types.ModuleType) -> Iterator[str]:
+    """What is wrong with this module, for people."""
+    for vector in VECTORS:
+        if not verdict_of(module, vector):
+            yield vector["name"]
+    folder, made = _databases_made()
+    for case, one in zip(DATABASES, made, strict=True):
+        if not _database(module, folder, *one):
+            answer = run(module, one[0], "--pub", verifier_key(), "--trusted", folder / f"kept-{one[0].stem}")
+            yield f"{case}: {answer}"
+    if not _incremental(module):
+        yield "incremental"
