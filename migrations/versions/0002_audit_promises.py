@@ -89,15 +89,15 @@ def upgrade_audit() -> None:
 
 
 def index_what_is_there() -> None:
-    """Tokens that need no key: the scope of a content (bytes 49 to 64 of a header; zeros: none), and for every record
+    """Tokens that need no key: the scope of a content (bytes 65 to 80 of a header; zeros: none), and for every record
     that it has no others.
     """
     bind = op.get_bind()
     bind.execute(sa.text("INSERT INTO blind (token, seq) SELECT zeroblob(12), seq FROM record"))
     bind.execute(
         sa.text(
-            "INSERT INTO blind (token, seq) SELECT substr(header, 49, 12), seq FROM record "
-            "WHERE length(header) = 200 AND substr(header, 49, 16) <> zeroblob(16)"
+            "INSERT INTO blind (token, seq) SELECT substr(header, 65, 12), seq FROM record "
+            "WHERE length(header) = 200 AND substr(header, 65, 16) <> zeroblob(16)"
         )
     )
 
