@@ -108,6 +108,7 @@ class SequencerClient:
         self._ending: asyncio.Task[None] | None = None
         self._child: Process | None = None  # the last that was started
         self._tickets = 0
+        self._opened_by = os.getpid()
         self.in_flight = 0
         self._in_flight_bytes = 0
         self.problem: ApplianceError | None = None
@@ -168,6 +169,9 @@ class SequencerClient:
 
     async def connected(self) -> _Link:
         """The connection, waiting for one that is being made. Raises `AuditUnavailable` when it was refused."""
+        if os.getpid() != self._opened_by:
+            # A child has its parent's socket too; what it sent there would be answered to the parent.
+            raise AuditUnavailable("this log was opened by another process", hint="open it again after the fork")
         async with self._changed:
             await self._changed.wait_for(lambda: self._link is not None or self.problem is not None)
             if self._link is not None:

@@ -10,11 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from pathlib import Path
 
+import migrations
 from appliance.audit import sequencer
-from appliance.audit.clock import read_clock
+from appliance.audit.clock import read_boot_id, read_clock
+from appliance.audit.keystore import open_keystore
 from appliance.audit.protocol import SealedRecord, Start
+from appliance.audit.record import Moment, keys_for, seal
+from appliance.audit.root_key import read_root_key
 from appliance.audit.writer import LogWriter
+from appliance.config import Home
+from appliance.types import AuditEvent, Outcome
 
 ACKNOWLEDGED = b"ack "
 
@@ -75,6 +82,50 @@ def append_batches(
 def run_sequencer(descriptor: int, parent: int) -> int:
     """The sequencer itself, in this process; ends without clean-up after a failure, as its own module does."""
     return sequencer.main([str(descriptor), str(parent)])
+
+
+def write_then_fork(descriptor: int, start: Start) -> int:
+    """Write, let a forked child try to, and write again; says how each of them fared."""
+    writer = LogWriter.open(start, clock=read_clock)
+    writer.commit([sealed(1)])
+    pid = os.fork()
+    if pid == 0:
+        try:
+            writer.commit([sealed(2)])
+            os.write(descriptor, b"child wrote\n")
+        except Exception as error:  # noqa: BLE001  its name is what is asked for
+            os.write(descriptor, f"child {type(error).__name__}\n".encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    committed = writer.commit([sealed(3)])
+    os.write(descriptor, f"parent {committed.places[id_of(3)].seq}\n".encode())
+    writer.append_stopped()
+    writer.close()
+    return 0
+
+
+def draw_nonces(root: str, folder: str, records: int, processes: int) -> int:
+    """Open the keystore once, fork, and let each child seal records and write down its nonces."""
+    home = Home(Path(root))
+    keystore = open_keystore(home, read_root_key(home.root_key_file))
+    moment = Moment(read_clock(), read_boot_id())
+    event = AuditEvent("fork", "user:7", Outcome.ACCEPTED, "x", bytes(16), {}, b"text")
+    keys = keys_for(keystore, event, moment, index=False)
+    for number in range(processes):
+        if os.fork() == 0:
+            drawn = bytearray()
+            for _ in range(records):
+                record = seal(event, keys, moment)
+                drawn += record.env_nonce + record.con_nonce
+            (Path(folder) / f"nonces-{number}").write_bytes(drawn)
+            os._exit(0)
+    return max(os.waitpid(-1, 0)[1] for _ in range(processes))
+
+
+def upgrade(_: int, root: str) -> int:
+    """Bring the databases of a data folder to the newest revision."""
+    migrations.upgrade(Path(root))
+    return 0
 
 
 def _turn(writer: LogWriter, wal_pages: int | None, synchronous: str | None) -> None:
