@@ -1,11 +1,14 @@
 """A file holds exactly the records of its span, in order, read in pages and never more than one content at a time."""
 
+import asyncio
 import io
 import json
 
 import pytest
+from audit_home import an_event, opened
 from audit_records import ORIGIN, TIME_MS, header_of, view_of
 
+from appliance.audit.formats.jsonl import parse_line
 from appliance.audit.formats.write import FILE_TYPES, FORMATS, PAGE_ROWS, first_seq_at, write_export
 from appliance.errors import AuditLogInvalid, DecryptionFailed, UnknownOption
 
@@ -21,18 +24,18 @@ class FakeLog:
         self.pages = []
         self.contents_read = 0
 
-    def read_page(self, first_seq, limit):
+    def read_page(self, first_seq, limit, *, epoch=None):
         self.pages.append(limit)
         return [(header.encode(), view_of(header)) for header in self.headers[first_seq : first_seq + limit]]
 
-    def content(self, record_id):
+    def content(self, record_id, *, epoch=None):
         self.contents_read += 1
         seq = next(header.seq for header in self.headers if header.record_id == record_id)
         if seq == 3:
             raise DecryptionFailed("it does not open")
         return None if seq == 6 else b"content of %d" % seq
 
-    def checkpoint(self):
+    def checkpoint(self, *, epoch=None):
         return NOTE.format(self.signed)
 
 
@@ -109,6 +112,30 @@ def test_what_cannot_be_written_is_refused_before_anything_is():
 
 def test_a_header_that_is_none_stops_the_export_and_names_the_record():
     log = FakeLog(3)
-    log.read_page = lambda first, limit: [(b"x" * 200, view_of(log.headers[first]))]
+    log.read_page = lambda first, limit, epoch: [(b"x" * 200, view_of(log.headers[first]))]
     with pytest.raises(AuditLogInvalid, match="record 0"):
         written(log, "jsonl")
+
+
+def test_a_real_log_is_exported_in_every_format_and_its_lines_match_its_receipts(home):
+    async def run():
+        async with opened(home) as log:
+            receipts = [await log.append(an_event(number, content=b"note %d" % number)) for number in range(3)]
+            count, raw = written(log, "jsonl", with_content=True)
+            assert count.records == 5  # genesis and start before them
+            first = json.loads(raw.splitlines()[0])
+            records = [parse_line(line + b"\n", first["origin"]) for line in raw.splitlines()[1:-1]]
+            assert first["checkpoint"] == log.checkpoint()
+            assert [record.event for record in records[:2]] == ["genesis", "start"]
+            for receipt, record in zip(receipts, records[2:], strict=True):
+                assert (receipt.seq, receipt.leaf, receipt.record_id.hex()) == (
+                    record.seq,
+                    record.leaf,
+                    record.record_id,
+                )
+            assert [record.content for record in records[2:]] == [b"note 0", b"note 1", b"note 2"]
+            for format in FORMATS:
+                _, raw = written(log, format)
+                assert all(receipt.leaf.hex().encode() in raw for receipt in receipts) and b"note 1" not in raw
+
+    asyncio.run(run())

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
+from audit_home import an_event, opened
 from audit_records import ORIGIN, TIME_MS, header_of, view_of
 from hypothesis import given
 from hypothesis import strategies as st
@@ -308,6 +309,23 @@ def test_certificates_that_cannot_be_used_are_refused_at_the_start(pki, tmp_path
     for path in (tmp_path / "absent", tmp_path / "bad"):
         with pytest.raises(ConfigInvalid, match=key):
             SiemStream(FakeLog(0), settings_of(pki, 6514, **{key: path}), Sender())
+
+
+def test_a_real_log_reaches_the_siem_and_its_cursor_is_kept(pki, home):
+    async def run():
+        async with running_siem(pki.server) as siem, opened(home) as log:
+            async with streaming(log, settings_of(pki, siem.port)) as stream:
+                receipt = await log.append(an_event(1, content=b"a secret note"))
+                await until(lambda: receipt.leaf.hex() in leaves_of(siem.messages))
+                await until(lambda: stream.sink in log.cursors())
+                assert log.cursors()[stream.sink].anchored_size >= 1
+            assert not any(b"secret" in message for message in siem.messages)
+            siem.messages.clear()
+            async with streaming(log, settings_of(pki, siem.port)):
+                receipt = await log.append(an_event(2))
+                await until(lambda: receipt.leaf.hex() in leaves_of(siem.messages))
+
+    asyncio.run(run())
 
 
 # --- Position ---------------------------------------------------------------------------------------------------

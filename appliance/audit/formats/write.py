@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Literal, Protocol, get_args
 
-from appliance.audit.checkpoint import parse_checkpoint
+from appliance.audit.checkpoint import Checkpoint, parse_checkpoint
 from appliance.audit.formats import cef, fhir, jsonl, syslog
 from appliance.audit.formats.entry import ContentState, ExportedRecord, exported
 from appliance.audit.header import RecordHeader
@@ -37,13 +37,13 @@ PAGE_ROWS = 500
 class ExportLog(Protocol):
     """What is read of a log."""
 
-    def read_page(self, first_seq: int, limit: int) -> list[tuple[bytes, RecordView]]:
+    def read_page(self, first_seq: int, limit: int, *, epoch: int | None = None) -> list[tuple[bytes, RecordView]]:
         """Headers and views from `first_seq` upwards, at most `limit`."""
 
-    def content(self, record_id: bytes) -> bytes | None:
+    def content(self, record_id: bytes, *, epoch: int | None = None) -> bytes | None:
         """The content of a record; None where there is none any more."""
 
-    def checkpoint(self) -> str:
+    def checkpoint(self, *, epoch: int | None = None) -> str:
         """The newest signed checkpoint."""
 
 
@@ -70,9 +70,11 @@ def write_export(
     progress: Progress | None = None,
     *,
     sender: syslog.Sender | None = None,
+    epoch: int | None = None,
 ) -> ExportCount:
     """Write the records committed from `from_ms` on and before `to_ms` (milliseconds since 1970, None: unbounded).
 
+    `epoch` None: of the log that is written now; else of an earlier one.
     `progress` is told after every page. Raises `UnknownOption` for a format that there is not, or that takes no
     contents, before anything is written; `AuditLogInvalid` where the log cannot be read as one; and what `target` does.
     """
@@ -80,20 +82,20 @@ def write_export(
         raise UnknownOption(f"there is no export format {format!r}", hint=f"formats are {', '.join(FORMATS)}")
     if with_content and format != "jsonl":
         raise UnknownOption(f"{format} carries no contents", hint="export contents as jsonl")
-    note = log.checkpoint()
+    note = log.checkpoint(epoch=epoch)
     head = parse_checkpoint(note.partition("\n\n")[0] + "\n")
-    span = _Span(log, head.origin, head.size, from_ms, to_ms, with_content, progress)
+    span = _Span(log, epoch, head, (from_ms, to_ms), with_content, progress)
     for chunk in _chunks(span, format, note, sender or syslog.Sender()):
         target.write(chunk)
     return ExportCount(span.count, span.first_seq, span.last_seq, note)
 
 
-def first_seq_at(log: ExportLog, size: int, from_ms: int) -> int:
+def first_seq_at(log: ExportLog, size: int, from_ms: int, *, epoch: int | None = None) -> int:
     """The number of the first record committed at `from_ms` or later; `size` if there is none. Commit times ascend."""
     low, high = 0, size
     while low < high:
         middle = (low + high) // 2
-        page = log.read_page(middle, 1)
+        page = log.read_page(middle, 1, epoch=epoch)
         if page and _decoded(page[0][0]).t_commit_ms < from_ms:
             low = middle + 1
         else:
@@ -107,28 +109,30 @@ class _Span:
     def __init__(
         self,
         log: ExportLog,
-        origin: str,
-        size: int,
-        from_ms: int | None,
-        to_ms: int | None,
+        epoch: int | None,
+        head: Checkpoint,
+        bounds: tuple[int | None, int | None],
         with_content: bool,
         progress: Progress | None,
     ) -> None:
-        self.origin = origin
-        self.size = size
-        self.bounds = (from_ms, to_ms)
+        self.origin = head.origin
+        self.size = head.size
+        self.bounds = bounds
         self.with_content = with_content
         self.count = 0
         self.first_seq: int | None = None
         self.last_seq: int | None = None
         self._log = log
+        self._epoch = epoch
         self._progress = progress
 
     def records(self) -> Iterator[ExportedRecord]:
         from_ms, to_ms = self.bounds
-        begin = at = first_seq_at(self._log, self.size, from_ms) if from_ms is not None else 0
+        begin = at = 0
+        if from_ms is not None:
+            begin = at = first_seq_at(self._log, self.size, from_ms, epoch=self._epoch)
         while at < self.size:
-            page = self._log.read_page(at, min(PAGE_ROWS, self.size - at))
+            page = self._log.read_page(at, min(PAGE_ROWS, self.size - at), epoch=self._epoch)
             for header, view in page:
                 if view.seq >= self.size or (to_ms is not None and _decoded(header).t_commit_ms >= to_ms):
                     return
@@ -152,7 +156,7 @@ class _Span:
 
     def _content(self, view: RecordView) -> tuple[bytes | None, ContentState]:
         try:
-            content = self._log.content(bytes.fromhex(view.record_id))
+            content = self._log.content(bytes.fromhex(view.record_id), epoch=self._epoch)
         except KeyMaterialError:
             return None, "unreadable"
         return content, "destroyed" if content is None else "exported"
