@@ -14,12 +14,12 @@ caller holds the server's lock.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from appliance.audit import key_rows
-from appliance.audit.key_rows import ScopeKeyRow, WrappingKeyRow
+from appliance.audit.key_rows import ScopeKeyRow, SlotRow, WrappingKeyRow
 from appliance.audit.key_slots import (
     free_slot,
     keystore_file,
@@ -88,20 +88,41 @@ def rotate_root_key(home: Home, root_key: bytes, key_file: Path | None = None) -
     return new_key
 
 
+def refuse_root_rotation(home: Home, root_key: bytes) -> None:
+    """Raise what `rotate_root_key` would; change nothing."""
+    with keystore_file(home.keystore, "ro") as engine, reading(engine) as connection:
+        slots = key_rows.read_slots(connection)
+        _abandoned(slots, unlock_slot(slots, root_key)[0])
+
+
+def read_generations(home: Home) -> tuple[int, ...]:
+    """The generations of the wrapping key, oldest first; readable without a key. One, unless a rotation goes on."""
+    with keystore_file(home.keystore, "ro") as engine, reading(engine) as connection:
+        rows = key_rows.read_wrapping_keys(connection)
+    return tuple(row.gen for row in rows if row.gen != OWNER_GENERATION)
+
+
+def _abandoned(slots: Sequence[SlotRow], used: SlotRow) -> list[SlotRow]:
+    """Slots of an earlier attempt that was interrupted before its key file was in place: those keys opened nothing.
+
+    Raises `Conflict` for any other slot beside the one in use.
+    """
+    abandoned = [each for each in slots if replaced_by(each) == used.slot]
+    others = [each.slot for each in slots if each != used and each not in abandoned]
+    if others:
+        numbers = ", ".join(str(number) for number in others)
+        raise Conflict(
+            f"a new root key would lock out slot {numbers}",
+            hint="remove the other slots first (appliance keys remove-slot) and add them again afterwards",
+        )
+    return abandoned
+
+
 def _replace_root_key(home: Home, root_key: bytes, new_key: bytes | None) -> None:
     with keystore_file(home.keystore, "rw") as engine, erasing(engine) as connection:
         slots = key_rows.read_slots(connection)
         row, root = unlock_slot(slots, root_key)
-        # Of an earlier attempt that was interrupted before its key file was in place: that key never opened anything.
-        abandoned = [each for each in slots if replaced_by(each) == row.slot]
-        others = [each.slot for each in slots if each != row and each not in abandoned]
-        if others:
-            numbers = ", ".join(str(number) for number in others)
-            raise Conflict(
-                f"a new root key would lock out slot {numbers}",
-                hint="remove the other slots first (appliance keys remove-slot) and add them again afterwards",
-            )
-        for each in abandoned:
+        for each in _abandoned(slots, row):
             key_rows.delete_slot(connection, each.slot)
         new_root = keys.random_key()
         _protect_anew(connection, RootProtector(root), RootProtector(new_root), keys.derive_subkey(root, OWNER_LABEL))

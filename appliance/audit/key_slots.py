@@ -38,6 +38,7 @@ FIRST_SLOT = 0
 SLOTS_MAX = 64
 PASSPHRASE_CHARS_MIN = 12
 PASSPHRASE_CHARS_MAX = 1024
+_NAME_THE_KEY = "name the key that was made with this data folder; nothing was changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,9 +276,11 @@ def _parameters(row: SlotRow) -> _Parameters:
 
 
 def _wrong_key(slots: Sequence[SlotRow], which: str) -> WrongKey:
+    typed = slots[0].kind == "passphrase"
+    hint = "type it again; nothing was changed" if typed else _NAME_THE_KEY
     numbers = ", ".join(str(row.slot) for row in slots)
     plural = "s" if len(slots) > 1 else ""
     return WrongKey(
         f"wrong key (slot{plural} {numbers}): {which} does not belong to this data folder",
-        hint="name the key that was made with this data folder; nothing was changed",
+        hint=hint,
     )

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from appliance import __version__
-from appliance.cli import api_keys, audit, doctor, init, serve, specialists, text, users
+from appliance.cli import api_keys, audit, doctor, init, keys, serve, specialists, text, users, witness
+from appliance.cli.passphrase import use_descriptor
 
 app = typer.Typer(
     name="appliance",
@@ -30,6 +31,8 @@ app.add_typer(specialists.commands, name="specialists")
 app.add_typer(users.commands, name="users")
 app.add_typer(api_keys.commands, name="api-keys")
 app.add_typer(audit.commands, name="audit")
+app.add_typer(keys.commands, name="keys")
+app.add_typer(witness.commands, name="witness")
 
 
 def _print_version(wanted: bool) -> None:
@@ -43,11 +46,16 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
+    passphrase_fd: Annotated[
+        int | None,
+        typer.Option("--passphrase-fd", help="Read the passphrase of the keystore from this descriptor.", min=0),
+    ] = None,
 ) -> None:
     """Cloister: specialist models, de-identification and a verifiable audit log, on your own machine.
 
     Example: appliance init && appliance deidentify note.txt
     """
+    use_descriptor(passphrase_fd)
 
 
 def main() -> None:

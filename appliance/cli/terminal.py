@@ -7,6 +7,7 @@ hint: send at least one character that is not a space
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import sys
@@ -21,6 +22,7 @@ from rich.table import Table
 
 from appliance.accounts.actions import local_operator
 from appliance.cli.exit_codes import exit_code_of
+from appliance.cli.passphrase import asking
 from appliance.config import Config, load_config
 from appliance.errors import ApplianceError
 from appliance.types import Principal
@@ -45,9 +47,12 @@ def operator() -> Principal:
 
 
 def configured(home: str | None) -> Config:
-    """The configuration of the named data folder; one that is not valid becomes a message and an exit status."""
+    """The configuration of the named data folder, and how to ask for a passphrase should it need one.
+
+    One that is not valid becomes a message and an exit status.
+    """
     with reported():
-        return load_config(home)
+        return dataclasses.replace(load_config(home), ask=asking())
 
 
 def run(work: Callable[[], Awaitable[T]]) -> T:

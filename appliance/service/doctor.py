@@ -15,9 +15,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from appliance import __version__
-from appliance.audit.root_key import read_root_key
+from appliance.audit.key_slots import slot_of
+from appliance.audit.quarantine import HINT, read_quarantine
+from appliance.audit.root_source import unlock
+from appliance.audit.stored_view import StoredView
 from appliance.config import Config, Home
 from appliance.errors import ApplianceError
+from appliance.service.anchoring import exposure_of
 from appliance.service.appliance import open_appliance, open_log
 from appliance.service.home import check_home
 from appliance.storage.database import sqlite_version
@@ -44,8 +48,9 @@ async def examine(config: Config, *, start_engine: bool = True) -> tuple[Check, 
     if checks[-1].state == "fail":
         return tuple(checks)
     checks.append(check_modes(config.home))
-    checks.append(await _guarded("root key", lambda: _check_root_key(config.home)))
+    checks.append(await _guarded("root key", lambda: _check_root_key(config)))
     checks.append(await _guarded("audit log", lambda: _check_log(config)))
+    checks.append(await _guarded("exposure", lambda: _check_exposure(config)))
     if start_engine:
         checks.append(await _guarded("engine", lambda: _check_engine(config)))
     return tuple(checks)
@@ -96,9 +101,9 @@ async def _check_folder(home: Home) -> Check:
     return Check("data folder", "ok", str(home.root))
 
 
-async def _check_root_key(home: Home) -> Check:
-    await asyncio.to_thread(read_root_key, home.root_key_file)
-    return Check("root key", "ok", str(home.root_key_file))
+async def _check_root_key(config: Config) -> Check:
+    slot = await asyncio.to_thread(slot_of, config.home, unlock(config))
+    return Check("root key", "ok", f"from the {config.keys.source}; it opens slot {slot}")
 
 
 async def _check_log(config: Config) -> Check:
@@ -106,6 +111,22 @@ async def _check_log(config: Config) -> Check:
         note = await asyncio.to_thread(log.checkpoint)
     size = note.split("\n")[1]
     return Check("audit log", "ok", f"{size} records under a signed checkpoint")
+
+
+async def _check_exposure(config: Config) -> Check:
+    """How old the newest checkpoint outside this machine is: what came after it could be rewritten here unseen."""
+    quarantine = await asyncio.to_thread(read_quarantine, config.home.audit_database.parent)
+    if quarantine is not None:
+        return Check("exposure", "fail", f"the audit log is quarantined: {quarantine.why}", HINT)
+    found = await asyncio.to_thread(exposure_of, config, StoredView(config.home))
+    if not found.sinks:
+        remedy = "run a witness on another machine (appliance witness init) and name it in witness.url"
+        return Check("exposure", "warn", "no checkpoint leaves this machine", remedy)
+    where = ", ".join(sink.sink for sink in found.sinks)
+    age = "no checkpoint has left this machine yet" if found.age_s is None else f"{found.age_s:.0f} s"
+    said = f"{age}; target {found.target_s:g} s; {found.anchored_size} of {found.size} records are outside ({where})"
+    remedy = "is the server running, and are the witness and the SIEM reachable? see appliance audit exposure"
+    return Check("exposure", "warn" if found.alarm else "ok", said, remedy)
 
 
 async def _check_engine(config: Config) -> Check:

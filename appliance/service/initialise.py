@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import migrations
+from appliance.audit.key_slots import list_slots
 from appliance.audit.keystore import create_keystore, open_keystore
-from appliance.audit.root_key import create_root_key, read_root_key
+from appliance.audit.root_source import new_root_key, unlock
 from appliance.config import Config, Home
-from appliance.errors import HomeExists, WrongKey
+from appliance.errors import HomeExists
 from appliance.service.home import FORMAT_VERSION, check_home, check_writable, home_error
 from appliance.specialists.base_fetch import ensure_base_model
 from appliance.specialists.registry import Registry
@@ -71,19 +72,13 @@ def _create_folders(home: Home) -> None:
 
 
 def _create_keys(config: Config) -> None:
-    home = config.home
-    key_is_new = not home.root_key_file.exists()
-    root_key = create_root_key(home.root_key_file) if key_is_new else read_root_key(home.root_key_file)
-    try:
-        create_keystore(home, root_key, origin=config.audit.origin)
-    except HomeExists:
-        if key_is_new:
-            home.root_key_file.unlink()
-            raise WrongKey(
-                f"{home.keystore} has keys but its root key {home.root_key_file} is missing",
-                hint="put the root key back; a new one could not open what is recorded",
-            ) from None
-        open_keystore(home, root_key)  # an interrupted run made them; a key that does not fit is refused here
+    """Keys under what `keys.source` names. Those that an interrupted run made stay; a key that does not fit them is
+    refused here, and never made anew beside them."""
+    if list_slots(config.home):
+        open_keystore(config.home, unlock(config))
+        return
+    new = new_root_key(config)
+    create_keystore(config.home, new.key, origin=config.audit.origin, salt=new.salt, cost=new.cost)
 
 
 def _write_marker(home: Home) -> None:
