@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import UTC, datetime
 
 from hypothesis import strategies as st
@@ -146,4 +147,6 @@ def formula_cells(line: str) -> list[str]:
     pieces = [line]
     for separator in ",;|\t":
         pieces = [part for piece in pieces for part in piece.split(separator)]
-    return [piece for piece in pieces if piece.strip(" \"'")[:1] in ("=", "+", "@", "-")]
+    stripped = (piece.strip(" \"'") for piece in pieces)
+    number = re.compile(r"[+-][0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
+    return [piece for piece in stripped if piece[:1] in ("=", "+", "@", "-") and not number.fullmatch(piece)]

@@ -53,6 +53,8 @@ def test_ordinary_text_is_left_alone(text):
 
 def test_escapes_are_as_they_are_written_down():
     assert visible("a\nb") == "a\\u{a}b"
+    assert visible("-5") == "-5"  # a number is no formula
+    assert visible("-5+1") == "\\u{2d}5+1"
     assert visible("=1") == "\\u{3d}1"
     assert visible("x,  @y") == "x,  \\u{40}y"
     assert visible("\\u{a}") == "\\u{5c}u{a}"

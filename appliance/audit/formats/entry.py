@@ -42,6 +42,7 @@ _ESCAPE = re.compile(r"\\u\{([0-9a-f]{1,6})\}")
 # A spreadsheet takes a cell for a formula by its first character, and begins a cell behind any of these.
 _CELL = re.compile(rf"(\A|[,;|\"'\t\r\n])( *)([{_FORMULA}])")
 _SUSPECT = re.compile(rf"[{_INVISIBLE}{_FORMULA}]|\\u\{{")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,40}(\.[0-9]{1,40})?(e[+-]?[0-9]{1,4})?")  # computed, it is itself
 _JSON_CELL = re.compile(r"([\"',;|]|\\[nrt])( *)([=+\-@])")
 
 
@@ -136,7 +137,7 @@ def visible(text: str, keep: str = "") -> str:
 
     `keep` are characters that the caller escapes itself. Ordinary text comes back unchanged.
     """
-    if not _SUSPECT.search(text):
+    if not _SUSPECT.search(text) or _NUMBER.fullmatch(text):
         return text
     formulas_out = _CELL.sub(lambda found: found[1] + found[2] + _escape(found[3]), _hide_ours(text))
     return _invisible(keep).sub(lambda found: _escape(found[0]), formulas_out)
