@@ -370,9 +370,9 @@ class Keystore:
 
     def _remembered(self, cache: dict[Place, Kept], place: Place) -> Kept | None:
         """What is in memory, unless another process destroyed it meanwhile."""
+        if place in cache:
+            self._refresh()
         with self._lock:
-            if place in cache:
-                self._refresh()
             return cache.get(place)
 
     def _forget(self) -> None:
@@ -382,27 +382,30 @@ class Keystore:
 
     def _refresh(self) -> None:
         """Take over what another process changed."""
-        with self._lock:
-            state = self._path.stat()
-            seen = (state.st_ino, state.st_mtime_ns, state.st_size)
-            if seen == self._seen:
-                return
-            with keystore_file(self._path, "ro") as engine, reading(engine) as connection:
-                self._load(connection)
-            settled = time.time_ns() - state.st_mtime_ns > _SETTLED_NS
-            self._seen = seen if settled else None
+        state = self._path.stat()
+        seen = (state.st_ino, state.st_mtime_ns, state.st_size)
+        if seen == self._seen:
+            return
+        with keystore_file(self._path, "ro") as engine, reading(engine) as connection:
+            self._load(connection)
+        settled = time.time_ns() - state.st_mtime_ns > _SETTLED_NS
+        self._seen = seen if settled else None
 
     def _load(self, connection: Connection) -> None:
         """What the file says now, under the caller's transaction: destructions, generations, signing keys."""
+        # Read first: whoever waits for the file here must not hold what the one that has the file waits for.
+        destructions = key_rows.read_destructions(connection)
+        generations = tuple(key_rows.read_wrapping_keys(connection))
+        signing_keys = tuple(key_rows.read_signing_keys(connection, SIGNING_KEYS_MAX))
         with self._lock:
-            destructions = key_rows.read_destructions(connection)
+            if destructions < self._destructions:
+                return  # another thread read it later and was here before
             if destructions != self._destructions:
                 self._forget()
                 self._destructions = destructions
-            generations = tuple(key_rows.read_wrapping_keys(connection))
             if generations != self._generations:
                 self._unwrap_generations(generations)
-            self._signing = tuple(key_rows.read_signing_keys(connection, SIGNING_KEYS_MAX))
+            self._signing = signing_keys
 
     def _unwrap_generations(self, generations: tuple[WrappingKeyRow, ...]) -> None:
         wrapping = {}
