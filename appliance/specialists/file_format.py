@@ -187,7 +187,9 @@ def _integer(metadata: Mapping[str, Value], key: str) -> int:
 
 def _check_agreement(manifest: Manifest, head: Head) -> None:
     """The manifest speaks about this head: its kind, its outputs, its word shapes."""
-    if head.kind != _HEAD_KIND_OF[manifest.task]:
+    # Sentences of one document are labelled token by token and averaged afterwards.
+    expected_kind = "token" if manifest.unit == "sentence" else _HEAD_KIND_OF[manifest.task]
+    if head.kind != expected_kind:
         raise SpecialistFileInvalid(f"a {manifest.task} specialist cannot have a head of kind {head.kind}")
     if (head.feature_count > 0) != (manifest.feature_version > 0):
         raise SpecialistFileInvalid("the manifest and the head disagree about word-shape inputs")

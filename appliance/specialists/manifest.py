@@ -22,6 +22,9 @@ Line = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 # What a tagger's spans go through after decoding: "deid" adds patterns, Safe Harbor policy and propagation.
 Post = Literal["none", "deid"]
+# What gets one label each, and whether a text is judged with regard to something (an entity, a finding).
+Unit = Literal["text", "sentence"]
+Context = Literal["none", "optional", "required"]
 SpecialistId = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{1,62}$")]
 Version = Annotated[str, msgspec.Meta(pattern=r"^(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})$")]
 Day = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")]
@@ -80,6 +83,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     input_chars_max: Annotated[int, msgspec.Meta(ge=1)] = 200_000
     calibration: Calibration = Calibration()
     multi_label: bool = False
+    unit: Unit = "text"
+    context: Context = "none"
+    context_name: Annotated[str, msgspec.Meta(pattern="^[a-z]{0,32}$")] = ""  # the field it arrives in
     post: Post = "none"
     licence: Line
     sources: tuple[Source, ...] = ()
@@ -91,8 +97,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def encode_manifest(manifest: Manifest) -> str:
-    """Canonical JSON."""
-    return msgspec.json.encode(manifest, order="sorted").decode()
+    """Canonical JSON. Fields that came later are written only where they say something: older files stay the same."""
+    fields = msgspec.to_builtins(manifest)
+    for name in _LATER_FIELDS:
+        if fields[name] == _LATER_FIELDS[name]:
+            del fields[name]
+    return msgspec.json.encode(fields, order="sorted").decode()
 
 
 def decode_manifest(text: str) -> Manifest:
@@ -111,9 +121,16 @@ def decode_manifest(text: str) -> Manifest:
         raise SpecialistFileInvalid(f"the manifest is not valid: {error}") from None
     if len(set(manifest.labels)) != len(manifest.labels):
         raise SpecialistFileInvalid("the manifest lists a label twice")
+    if (manifest.context == "none") != (manifest.context_name == ""):
+        raise SpecialistFileInvalid("the manifest does not agree with itself about a context beside the text")
+    if (manifest.context, manifest.unit) != ("none", "text") and manifest.task is not Task.CLASSIFY:
+        raise SpecialistFileInvalid(f"a {manifest.task} specialist takes neither sentences nor a context")
     if manifest.task is not Task.EMBED and not manifest.labels:
         raise SpecialistFileInvalid(f"the manifest lists no labels for a {manifest.task} specialist")
     return manifest
+
+
+_LATER_FIELDS = {"unit": "text", "context": "none", "context_name": ""}
 
 
 class _FormatOnly(msgspec.Struct):

@@ -24,7 +24,15 @@ from appliance.specialists.file_format import (
     write_specialist,
 )
 from appliance.specialists.gguf_metadata import parse_gguf
-from appliance.specialists.manifest import Base, Calibration, Evaluation, Manifest, Source, decode_manifest
+from appliance.specialists.manifest import (
+    Base,
+    Calibration,
+    Evaluation,
+    Manifest,
+    Source,
+    decode_manifest,
+    encode_manifest,
+)
 from appliance.types import Head, Task
 
 VECTORS = Path(__file__).parent / "vectors"
@@ -106,7 +114,7 @@ def description(file: SpecialistFile) -> dict[str, object]:
     }
     return {
         "sha256": file.sha256,
-        "manifest": json.loads(msgspec.json.encode(file.manifest)),
+        "manifest": json.loads(encode_manifest(file.manifest)),
         "head": {"kind": file.head.kind, "feature_count": file.head.feature_count} | head,
         "has_adapter": file.has_adapter,
     }
