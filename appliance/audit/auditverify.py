@@ -975,6 +975,7 @@ class Bundle:
         self.ciphertexts = log == _log_json(True)
         self.note = self._small("checkpoint", NOTE_BYTES_MAX)
         self._size = 0
+        self.carried_keys = self._small("verifier-keys", NOTE_BYTES_MAX)
         carried = self._small("verifier-key", KEY_BYTES_MAX)
         if carried is not None and carried.strip() not in [key_text(key.name, key.public).encode() for key in keys]:
             report.fail(SIGNATURE, "the bundle carries another verifier key than the one given")
@@ -1281,6 +1282,7 @@ class Database:
 
     lowest_tile_level = 1
     ciphertexts = True
+    carried_keys: bytes | None = None
 
     def __init__(self, path: Path, keys: Sequence[VerifierKey], report: Report) -> None:
         # The signer's memory first: what it has signed is in the database, whatever is appended meanwhile.
@@ -2041,6 +2043,8 @@ class Verification:
         named = (event, said.get("origin"), said.get("log_id"))
         if seq == 0 and named != ("genesis", self._keys[0].name, self._log_id.hex()):
             self._report.fail(ALTERED, "record 0 is not the genesis of this log", 0)
+        elif event == "genesis" and seq == 0:
+            state.history.append([0, "", str(said.get("public_key"))])
         elif not said and b'"v":1' not in body and re.search(rb'"v":[0-9]', body):
             self._report.say(
                 f"record {seq} is a control record of a later version, which authorises nothing here: {NEWER}"
@@ -2164,6 +2168,8 @@ class Verification:
             self._faulty.extend(self._source.finish(self._state.tree, start, bool(self._faulty), report))
         for checkpoint in self._misfits:
             self._judge_misfit(checkpoint)
+        if start == 0 and self._missing_from is None:
+            self._check_carried_keys()
         if own is not None:
             report.checkpoint_size = own.size
             if not self._counts(own):
@@ -2196,6 +2202,15 @@ class Verification:
             report.say(f"recordings cut off without an orderly end (a start without a stop): {self._interruptions}")
         if self._pauses:
             report.say(f"recording paused {len(self._pauses)} times: {', '.join(sorted(set(self._pauses)))}")
+
+    def _check_carried_keys(self) -> None:
+        """`verifier-keys` of a bundle repeats what the records say; it is for reading, and must not say otherwise."""
+        named = dict.fromkeys(new for _, _, new in self._state.history if re.fullmatch(r"[0-9a-f]{64}", new))
+        lines = "".join(f"{key_text(self._keys[0].name, bytes.fromhex(new))}\n" for new in named)
+        if self._source.carried_keys not in (None, lines.encode()):
+            self._report.fail(
+                SIGNATURE, "the verifier keys that the bundle carries are not those that its records name"
+            )
 
     def _judge_misfit(self, checkpoint: Checkpoint) -> None:
         """A checkpoint that the log kept and that its records do not lead to."""
@@ -2318,9 +2333,7 @@ class Verification:
             text = f"checkpoints signed by key {identifier.hex()}, which was not given with --pub: {count}"
             if key is not None:
                 said = key_text(name, bytes.fromhex(key))
-                text += (
-                    f"; record {seq} (key.rotate) says that it is {said}: compare it with what you were given elsewhere"
-                )
+                text += f"; record {seq} says that it is {said}: compare it with what you were given elsewhere"
             self._report.say(text)
 
     def _account_for_absent(self) -> None:
@@ -2487,8 +2500,8 @@ def _verify_epoch(state: list[Any], one: Input, keys: Sequence[VerifierKey], out
     if claim is None:
         return
     (lost_from, lost_to), size = claim, report.records
-    if size > lost_to + 1:
-        text = f"this epoch was declared to end at {lost_to + 1} records and has {size}: it was signed further"
+    if (report.checkpoint_size or 0) > lost_to + 1:
+        text = f"this epoch was declared to end at {lost_to + 1} records and was signed further, up to {size}"
         report.fail(FORKED, text, lost_to + 1)
     elif size < lost_from and not report.codes & {ALTERED}:
         report.fail(TRUNCATED, f"{size} records are here; the next epoch declares {lost_from} to be left", size)
@@ -2618,7 +2631,7 @@ def _key_lines(text: str) -> list[str]:
     # A key has two plus signs and base64 at its end; a path could, but then it would be the key's own text.
     if re.fullmatch(r"[^\s+]+\+[0-9a-f]{8}\+[A-Za-z0-9+/=]{44}", text):
         return [text]
-    lines = _read_file(Path(text), KEY_BYTES_MAX).decode("utf-8", "replace").split("\n")
+    lines = _read_file(Path(text), NOTE_BYTES_MAX).decode("utf-8", "replace").split("\n")
     return [line for line in lines if line.strip()] or [""]
 
 

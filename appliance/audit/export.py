@@ -1,32 +1,42 @@
 """Writes the log as a bundle for `auditverify`: stored bytes, copied; the layout is in `README.md`, "Export bundle".
 
     summary = export_bundle(reader, Path("audit.zip"), ciphertexts=True)     # or a folder that does not exist yet
+    export_epochs([reader_e1, reader_e2], Path("audit.zip"), ciphertexts=False)   # one folder for each: e1/, e2/
+    export_tiles(reader, Path("tiles"))                                      # C2SP tlog-tiles for anybody's tools
 
 Nothing is judged, repaired or left out on the way: finding faults is the verifier's work. The bundle ends at the
 checkpoint that was newest when the export began; records before it never change, so that many short reads see one
 state and a long export does not keep the write-ahead log from being recycled. Memory is bounded by a few records.
+
+An export to a folder that was cut off goes on where it ended when it is asked for again with `resume=True`: it keeps
+the checkpoint it began with, and a file that is there under its name is complete.
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import json
 import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from appliance.audit import store
+from appliance.audit.control import parse_control
+from appliance.audit.header import epoch_of
 from appliance.audit.reader import LogReader
 from appliance.audit.store import StoredRecord
 from appliance.audit.tiles import TILE_WIDTH, stored_levels
 from appliance.crypto.merkle import leaf_hash
+from appliance.crypto.note import verifier_key
 from appliance.errors import Conflict, HomeError, HomeFull
 
 FORMAT = "cloister-audit-bundle/1"
+_UNFINISHED = ".unfinished"
 _CHECKPOINTS_A_READ = 256
 _CONTENTS_A_READ = 16  # a content may have megabytes
 _BODY, _ENVELOPE, _CONTENT = 0, 1, 2
@@ -42,30 +52,128 @@ class ExportSummary:
     ciphertexts: bool
 
 
-def export_bundle(reader: LogReader, target: Path, *, ciphertexts: bool) -> ExportSummary:
+def export_bundle(reader: LogReader, target: Path, *, ciphertexts: bool, resume: bool = False) -> ExportSummary:
     """Write a zip file where the name ends in `.zip`, else a folder. It appears under its name when it is complete.
 
-    Raises `Conflict` if `target` exists, `HomeFull` or `HomeError` if it cannot be written; nothing is left then.
+    Raises `Conflict` if `target` exists, `HomeFull` or `HomeError` if it cannot be written. Nothing is left then,
+    except with `resume` and a folder: what was written stays beside it under `.partial`, for the next attempt.
     """
+    head = _newest(reader, _begun(target, "") if resume else None)
+    with _draft(target, resume=resume) as bundle:
+        _write_bundle(bundle, reader, head, ciphertexts=ciphertexts)
+    return ExportSummary(target, head.size, head.note, ciphertexts)
+
+
+def export_epochs(readers: Sequence[LogReader], target: Path, *, ciphertexts: bool) -> tuple[ExportSummary, ...]:
+    """Bundles of several epochs in one file or folder, each below `e<number>/`; errors as `export_bundle`."""
+    summaries = []
+    with _draft(target, resume=False) as bundle:
+        for reader in readers:
+            head, prefix = _newest(reader, None), f"e{epoch_of(reader.origin)}/"
+            _write_bundle(_Below(bundle, prefix), reader, head, ciphertexts=ciphertexts)
+            summaries.append(ExportSummary(target, head.size, head.note, ciphertexts))
+    return tuple(summaries)
+
+
+def export_tiles(reader: LogReader, target: Path) -> ExportSummary:
+    """The tree alone as a static C2SP tlog-tiles log: `checkpoint` and `tile/`; errors as `export_bundle`."""
+    head = _newest(reader, None)
+    with _draft(target, resume=False) as bundle:
+        _copy_tiles(bundle, reader, head.size)
+        for block in range(-(-head.size // TILE_WIDTH)):
+            _copy_headers(bundle, reader, block, head.size)
+        _write(bundle, "checkpoint", head.note.encode())
+    return ExportSummary(target, head.size, head.note, ciphertexts=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """Where an export ends."""
+
+    size: int
+    note: str
+
+
+def _write_bundle(bundle: _Bundle, reader: LogReader, head: _Head, *, ciphertexts: bool) -> None:
+    _write(bundle, "log.json", _json({"ciphertexts": ciphertexts, "format": FORMAT}))
+    _write(bundle, "checkpoint", head.note.encode())
+    _write(bundle, "verifier-key", f"{reader.verifier_key}\n".encode())
+    _copy_checkpoints(bundle, reader, head.size)
+    _copy_tiles(bundle, reader, head.size)
+    keys: dict[str, None] = {}
+    for block in range(-(-head.size // TILE_WIDTH)):
+        rows = _copy_block(bundle, reader, block, head.size, ciphertexts=ciphertexts)
+        keys |= dict.fromkeys(key for row in rows for key in _signing_keys(row))
+    _write(
+        bundle, "verifier-keys", "".join(f"{verifier_key(reader.origin, bytes.fromhex(k))}\n" for k in keys).encode()
+    )
+
+
+def _newest(reader: LogReader, begun: _Head | None) -> _Head:
+    """The newest signed head, with the cosignatures that are kept of it, or that of the export that goes on.
+
+    The signer may remember more records than a restored database has: then the database's own newest note is taken,
+    because a bundle holds what is there. That something is missing is for the verifier, by what was kept elsewhere.
+    """
+    if begun is not None:
+        return begun
+    signed = reader.signed_head()
+    with reader.snapshot() as connection:
+        stored = store.read_head(connection)
+        size, note = signed.size, signed.note
+        if stored is not None and stored.size < size and stored.note:
+            size, note = stored.signed_size, stored.note
+        kept = store.read_checkpoints(connection, size - 1, 1)
+    if kept and kept[0].size == size and kept[0].cosigs and kept[0].note == note:
+        note += kept[0].cosigs
+    return _Head(size, note)
+
+
+def _begun(target: Path, prefix: str) -> _Head | None:
+    """The checkpoint of an export to this folder that was cut off."""
+    try:
+        note = (_partial(target) / prefix / "checkpoint").read_text()
+        return _Head(int(note.split("\n")[1]), note)
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _signing_keys(row: StoredRecord) -> Iterator[str]:
+    """The public keys (hex) that a control record names as those of this log: its first, and what replaced it."""
+    if row.body is None or not (row.seq == 0 or b'"key.rotate"' in row.body):
+        return
+    try:
+        said = parse_control(row.body)
+    except ValueError:
+        return
+    named = said.get("public_key") if said["event"] == "genesis" else said.get("new")
+    if isinstance(named, str) and len(named) == 64 and set(named) <= set("0123456789abcdef"):
+        yield named
+
+
+@contextmanager
+def _draft(target: Path, *, resume: bool) -> Iterator[_Bundle]:
+    """Where to write; it gets its name when all is written, and goes when something fails."""
     if target.exists():
         raise Conflict(f"{target} exists already", hint="choose another name for the export")
-    draft = target.with_name(target.name + ".partial")
-    signed = reader.signed_head()
+    draft, is_zip = _partial(target), target.suffix == ".zip"
+    complete = False
     try:
-        with _zip_bundle(draft) if target.suffix == ".zip" else _folder_bundle(draft) as bundle:
-            _write(bundle, "log.json", _json({"ciphertexts": ciphertexts, "format": FORMAT}))
-            _write(bundle, "checkpoint", signed.note.encode())
-            _write(bundle, "verifier-key", f"{reader.verifier_key}\n".encode())
-            _copy_checkpoints(bundle, reader, signed.size)
-            _copy_tiles(bundle, reader, signed.size)
-            for block in range(-(-signed.size // TILE_WIDTH)):
-                _copy_block(bundle, reader, block, signed.size, ciphertexts=ciphertexts)
+        if draft.exists() and not (resume and draft.is_dir()):
+            _remove(draft)
+        with _zip_bundle(draft) if is_zip else _folder_bundle(draft, resume=resume) as bundle:
+            yield bundle
         draft.rename(target)
+        complete = True
     except OSError as error:
         raise _unwritable(target, error) from None
     finally:
-        _remove(draft)
-    return ExportSummary(target, signed.size, signed.note, ciphertexts)
+        if not complete and not (resume and not is_zip):
+            _remove(draft)
+
+
+def _partial(target: Path) -> Path:
+    return target.with_name(target.name + ".partial")
 
 
 class _Bundle(Protocol):
@@ -76,13 +184,49 @@ class _Bundle(Protocol):
 
 
 class _Folder:
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    """A file gets its name when it is closed, so that one under its name is complete and is not written again."""
+
+    def __init__(self, root: Path, *, resume: bool) -> None:
+        self._root, self._resume = root, resume
 
     def open(self, path: str) -> BinaryIO:
         place = self._root / path
+        if self._resume and place.exists():
+            return _Discarded()
         place.parent.mkdir(parents=True, exist_ok=True)
-        return place.open("xb")
+        if not self._resume:
+            return place.open("xb")
+        return _Renamed(place.with_name(place.name + _UNFINISHED), place)
+
+
+class _Renamed(io.FileIO):
+    """A file that takes its name when it is closed without an error."""
+
+    def __init__(self, beside: Path, place: Path) -> None:
+        super().__init__(beside, "wb")
+        self._beside, self._place = beside, place
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self.close()
+        if kind is None:
+            self._beside.rename(self._place)
+
+
+class _Discarded(io.BytesIO):
+    """For what is there already."""
+
+    def write(self, content: Any, /) -> int:
+        return len(memoryview(content))
+
+
+class _Below:
+    """The files of one epoch, in a folder of their own."""
+
+    def __init__(self, bundle: _Bundle, prefix: str) -> None:
+        self._bundle, self._prefix = bundle, prefix
+
+    def open(self, path: str) -> BinaryIO:
+        return self._bundle.open(self._prefix + path)
 
 
 class _Zip:
@@ -96,9 +240,9 @@ class _Zip:
 
 
 @contextmanager
-def _folder_bundle(root: Path) -> Iterator[_Bundle]:
-    root.mkdir(mode=0o700)
-    yield _Folder(root)
+def _folder_bundle(root: Path, *, resume: bool) -> Iterator[_Bundle]:
+    root.mkdir(mode=0o700, exist_ok=resume)
+    yield _Folder(root, resume=resume)
 
 
 @contextmanager
@@ -115,7 +259,7 @@ def _copy_checkpoints(bundle: _Bundle, reader: LogReader, size: int) -> None:
                 kept = store.read_checkpoints(connection, after, _CHECKPOINTS_A_READ)
             for checkpoint in kept:
                 if checkpoint.size <= size:
-                    file.write(_json({"note": checkpoint.note}) + b"\n")
+                    file.write(_json({"note": checkpoint.note + (checkpoint.cosigs or "")}) + b"\n")
             if len(kept) < _CHECKPOINTS_A_READ or kept[-1].size >= size:
                 return
             after = kept[-1].size
@@ -132,8 +276,8 @@ def _copy_tiles(bundle: _Bundle, reader: LogReader, size: int) -> None:
             _write(bundle, _tile_path(str(level), index, width), hashes[: width * 32])
 
 
-def _copy_block(bundle: _Bundle, reader: LogReader, block: int, size: int, *, ciphertexts: bool) -> None:
-    """Headers, leaf hashes, public bodies and ciphertexts of up to 256 records."""
+def _copy_headers(bundle: _Bundle, reader: LogReader, block: int, size: int) -> list[StoredRecord]:
+    """Headers and leaf hashes of up to 256 records; returns their rows, without contents."""
     first = block * TILE_WIDTH
     width = min(TILE_WIDTH, size - first)
     with reader.snapshot() as connection:
@@ -141,16 +285,23 @@ def _copy_block(bundle: _Bundle, reader: LogReader, block: int, size: int, *, ci
     _write(bundle, _tile_path("0", block, width), b"".join(leaf_hash(row.header) for row in rows))
     entries = b"".join(len(row.header).to_bytes(2, "big") + row.header for row in rows)
     _write(bundle, _tile_path("entries", block, width), entries)
+    return rows
+
+
+def _copy_block(bundle: _Bundle, reader: LogReader, block: int, size: int, *, ciphertexts: bool) -> list[StoredRecord]:
+    """The same, and public bodies and ciphertexts."""
+    rows = _copy_headers(bundle, reader, block, size)
     bodies = b"".join(_entry(row.seq, _BODY, row.body) for row in rows if row.body is not None)
     if bodies:
         _write(bundle, f"public/{_grouped(block)}", bodies)
     if ciphertexts:
         _copy_ciphertexts(bundle, reader, block, rows)
+    return rows
 
 
 def _copy_ciphertexts(bundle: _Bundle, reader: LogReader, block: int, rows: Sequence[StoredRecord]) -> None:
-    file: BinaryIO | None = None
-    try:
+    with ExitStack() as opened:
+        file: BinaryIO | None = None
         for start in range(0, len(rows), _CONTENTS_A_READ):
             seqs = [row.seq for row in rows[start : start + _CONTENTS_A_READ]]
             with reader.snapshot() as connection:
@@ -159,11 +310,8 @@ def _copy_ciphertexts(bundle: _Bundle, reader: LogReader, block: int, rows: Sequ
                 for part, stored in ((_ENVELOPE, row.env_ct), (_CONTENT, row.con_ct)):
                     if stored is not None and row.seq <= seqs[-1]:
                         # Opened only now: a file without entries is not part of a bundle.
-                        file = file or bundle.open(f"ciphertexts/{_grouped(block)}")
+                        file = file or opened.enter_context(bundle.open(f"ciphertexts/{_grouped(block)}"))
                         file.write(_entry(row.seq, part, stored))
-    finally:
-        if file is not None:
-            file.close()
 
 
 def _entry(seq: int, part: int, stored: bytes) -> bytes:

@@ -12,9 +12,11 @@ import sys
 import zipfile
 
 import pytest
+from audit_bundle import b64, cosigned, sha256, witness_key
 from audit_home import WAIT_S, an_event, opened
 
 from appliance.audit import auditverify
+from appliance.audit.export import export_bundle, export_tiles
 from appliance.errors import Conflict, HomeError
 
 SEED = random.SystemRandom().randrange(2**32)
@@ -94,3 +96,99 @@ def test_a_zip_file_holds_the_same_bytes_as_the_folder(exported):
     assert zipped == {
         path.relative_to(bundle).as_posix(): path.read_bytes() for path in bundle.rglob("*") if path.is_file()
     }
+
+
+def test_an_export_that_was_cut_off_goes_on_under_the_checkpoint_it_began_with(home, tmp_path):
+    async def run():
+        async with opened(home) as log:
+            await asyncio.gather(*(log.append(an_event(i, content=b"note")) for i in range(20)))
+            with log._reading(None) as reader:
+                broken = BrokenReader(reader, reads=4)
+                with pytest.raises(HomeError, match="cannot write"):
+                    export_bundle(broken, tmp_path / "bundle", ciphertexts=True, resume=True)
+                draft = tmp_path / "bundle.partial"
+                begun = (draft / "checkpoint").read_text()
+                before = {path: path.stat().st_mtime_ns for path in draft.rglob("*") if path.is_file()}
+                assert before, "something was written before the disk failed"
+                await log.append(an_event(99))
+                summary = export_bundle(reader, tmp_path / "bundle", ciphertexts=True, resume=True)
+                assert (summary.checkpoint, summary.records) == (begun, int(begun.split("\n")[1]))
+                for path, moment in before.items():
+                    place = tmp_path / "bundle" / path.relative_to(draft)
+                    assert not place.exists() or place.stat().st_mtime_ns == moment
+                (tmp_path / "kept").write_text(begun)
+                assert not list(tmp_path.rglob("*.unfinished"))
+                return log.verifier_key()
+
+    code, verdict = verify(tmp_path / "bundle", asyncio.run(run()), tmp_path / "kept")
+    assert (code, verdict["records"]) == (0, 22), verdict
+
+
+class BrokenReader:
+    """A reader whose disk fails after some reads."""
+
+    def __init__(self, reader, reads):
+        self._reader, self._left = reader, reads
+
+    def __getattr__(self, name):
+        return getattr(self._reader, name)
+
+    def snapshot(self):
+        self._left -= 1
+        if self._left < 0:
+            raise OSError(5, "Input/output error")
+        return self._reader.snapshot()
+
+
+def test_the_tree_alone_is_a_static_log(home, tmp_path):
+    async def run():
+        async with opened(home) as log:
+            await asyncio.gather(*(log.append(an_event(i, content=b"note")) for i in range(300)))
+            with log._reading(None) as reader:
+                summary = export_tiles(reader, tmp_path / "tiles")
+                export_bundle(reader, tmp_path / "bundle", ciphertexts=False)
+                assert summary.records == 302
+            return log.verifier_key()
+
+    asyncio.run(run())
+    written = {p.relative_to(tmp_path / "tiles").as_posix(): p.read_bytes() for p in files_of(tmp_path / "tiles")}
+    assert set(written) == {
+        "checkpoint", "tile/0/000", "tile/0/001.p/46", "tile/1/000.p/1", "tile/entries/000", "tile/entries/001.p/46",
+    }  # fmt: skip
+    for name, content in written.items():
+        assert (tmp_path / "bundle" / name).read_bytes() == content
+    tree = auditverify.Tree()
+    for at in range(0, 302 * 32, 32):
+        tree.append((written["tile/0/000"] + written["tile/0/001.p/46"])[at : at + 32])
+    assert written["checkpoint"].decode().split("\n")[2] == b64(tree.root())
+
+
+def files_of(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_the_keys_that_the_log_names_and_the_lines_of_witnesses_are_in_the_bundle(home, tmp_path):
+    seed = sha256(b"a witness")
+
+    async def run():
+        async with opened(home) as log:
+            await log.append(an_event(1))
+            first = log.verifier_key()
+            await log.rotate_signing_key("scheduled")
+            await log.append(an_event(2))
+            await log.keep_cosigned(cosigned(log.checkpoint(), "witness.example/w", seed, 1_767_300_000))
+            log.export(tmp_path / "bundle", ciphertexts=True)
+            return first, log.verifier_key()
+
+    keys = asyncio.run(run())
+    assert (tmp_path / "bundle" / "verifier-keys").read_text().split() == list(keys)
+    words = [tmp_path / "bundle", "--pub", tmp_path / "bundle" / "verifier-keys", "--json"]
+    witness = ["--witness-key", witness_key("witness.example/w", seed), "--now", "1767300000"]
+    done = run_verifier([*words, *witness])
+    assert (done["exit_code"], done["anchored_size"]) == (0, done["checkpoint_size"]), done
+    assert run_verifier(words)["exit_code"] == 16
+
+
+def run_verifier(words):
+    command = [sys.executable, "-I", auditverify.__file__, *map(str, words)]
+    return json.loads(subprocess.run(command, capture_output=True, timeout=WAIT_S, check=False).stdout)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import copy
 import os
 import random
 import signal
@@ -48,34 +47,34 @@ TURNED = {
 
 
 class Mutant:
-    """One change: where, what, and the tree with it."""
+    """One change: where and what. Its tree is made when it is asked for: two thousand of them would fill the memory."""
 
-    def __init__(self, line: int, what: str, tree: ast.Module) -> None:
-        self.line, self.what, self.tree = line, what, tree
+    def __init__(self, node: ast.AST, what: str, path: tuple, change: Callable[[ast.AST], ast.AST]) -> None:
+        self.line, self.what, self._path, self._change = getattr(node, "lineno", 1), what, path, change
 
     def __str__(self) -> str:
         return f"line {self.line}: {self.what}: {SOURCE.splitlines()[self.line - 1].strip()[:90]}"
 
-
-def mutants() -> Iterator[Mutant]:
-    """Every mutant, in the order of the source."""
-    tree = ast.parse(SOURCE)
-    places = list(_places(tree, ()))
-    for path, node in places:
-        for what, change in _changes(node):
-            mutated = copy.deepcopy(tree)
-            target: ast.AST = mutated
-            for name, index in path[:-1]:
-                value = getattr(target, name)
-                target = value if index is None else value[index]
-            name, index = path[-1]
+    def tree(self) -> ast.Module:
+        """The whole module with this change."""
+        mutated = ast.parse(SOURCE)
+        target: ast.AST = mutated
+        for name, index in self._path[:-1]:
             value = getattr(target, name)
-            new = change(value if index is None else value[index])
-            if index is None:
-                setattr(target, name, new)
-            else:
-                value[index] = new
-            yield Mutant(getattr(node, "lineno", 1), what, ast.fix_missing_locations(mutated))
+            target = value if index is None else value[index]
+        name, index = self._path[-1]
+        value = getattr(target, name)
+        if index is None:
+            setattr(target, name, self._change(value))
+        else:
+            value[index] = self._change(value[index])
+        return ast.fix_missing_locations(mutated)
+
+
+def mutants() -> list[Mutant]:
+    """Every mutant, in the order of the source."""
+    places = _places(ast.parse(SOURCE), ())
+    return [Mutant(node, what, path, change) for path, node in places for what, change in _changes(node)]
 
 
 def _places(node: ast.AST, path: tuple) -> Iterator[tuple[tuple, ast.AST]]:
@@ -147,7 +146,7 @@ def survives(mutant: Mutant, kit: Callable[[types.ModuleType], bool]) -> bool:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             module = types.ModuleType("auditverify_mutant")
             sys.modules[module.__name__] = module
-            exec(compile(mutant.tree, "mutant", "exec"), module.__dict__)
+            exec(compile(mutant.tree(), "mutant", "exec"), module.__dict__)
             status = SURVIVED if kit(module) else KILLED
         finally:
             os._exit(status)
@@ -164,7 +163,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--part", default="1/1", help="this part of so many, to run several at once")
     options = parser.parse_args()
-    chosen = list(mutants())
+    chosen = mutants()
     if options.sample:
         chosen = random.Random(options.seed).sample(chosen, min(options.sample, len(chosen)))
     part, parts = map(int, options.part.split("/"))

@@ -325,6 +325,12 @@ def signatures(kit: Kit) -> None:
     kit.add("rotation-both", "T20: a rotated log with both keys", 0, new_files, pub=both, trusted=trusted)
     kit.add("rotation-new-only", "T20: the newest key alone; the older kept note needs the older key", 13, new_files,
             pub=both[1:], trusted=trusted)  # fmt: skip
+    carried = "".join(f"{key}\n" for key in both).encode()
+    kit.add("carried-keys", "with the keys that the records name", 0, new_files | {"verifier-keys": carried}, pub=both,
+            trusted=trusted)  # fmt: skip
+    wrong = carried.replace(both[0].encode(), verifier_key(seed=bytes(32)).encode())
+    kit.add("carried-keys-others", "with other keys than the records name", 13, new_files | {"verifier-keys": wrong},
+            pub=both, trusted=trusted)  # fmt: skip
     kit.add("rotation-old-only", "T20: the oldest key alone", 13, new_files, pub=both[:1], trusted=())
     dual = Log.of(SIZE, bodies={8: rotation})
     dual.note = dual.head() + dual.head(seed=NEW_SEED).split("\n\n")[1]
