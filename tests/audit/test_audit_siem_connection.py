@@ -1,4 +1,4 @@
-"""A connection says what the other side has and how it ended; it speaks TLS 1.2 or later and ends with a notice."""
+"""A connection says what the other side has and how it ended; it speaks TLS 1.2 or later and checks who answers."""
 
 import asyncio
 import ssl
@@ -28,7 +28,7 @@ def test_a_certificate_is_always_checked_and_old_tls_is_not_spoken(server):
     assert len(made.get_ca_certs()) == 1, "only the authority that was named"
 
 
-def test_what_was_sent_arrives_and_the_end_is_announced(server):
+def test_what_was_sent_arrives(server):
     async def run():
         async with running_siem(server[0]) as siem:
             connection = await connect("localhost", siem.port, context(server), timeout_s=WAIT_S)
