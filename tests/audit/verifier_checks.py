@@ -45,10 +45,15 @@ def run(module: types.ModuleType, *words: object) -> dict:
     return json.loads(printed.getvalue())
 
 
+def words_of(vector: dict) -> list[object]:
+    """The arguments of one vector, with the paths of the kit."""
+    words = [KIT / word[1:] if word.startswith("@") else word for word in vector["arguments"]]
+    return [*(KIT / path for path in vector["inputs"]), *words]
+
+
 def verdict_of(module: types.ModuleType, vector: dict) -> bool:
     """Whether one vector of the kit gets its verdict."""
-    words = [str(KIT / word[1:]) if word.startswith("@") else word for word in vector["arguments"]]
-    answer = run(module, *(KIT / path for path in vector["inputs"]), *words)
+    answer = run(module, *words_of(vector))
     named = vector["first_bad_seq"] in (None, answer["first_bad_seq"])
     return named and answer["exit_code"] == vector["exit_code"]
 
