@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from appliance.audit import store
+from appliance.audit import derived, store
+from appliance.audit.derived import OutboxRow
 from appliance.audit.signer_memory import SignedHead, read_signed_head
 from appliance.audit.tiles import StoredTree, root_of
 from appliance.config import Home
@@ -58,6 +59,11 @@ class StoredView:
         with self._connected() as connection:
             rows = store.read_headers(connection, seq, 1)
         return leaf_hash(rows[0][1]) if rows and rows[0][0] == seq else None
+
+    def cursors(self) -> dict[str, OutboxRow]:
+        """How far every sink outside is."""
+        with self._connected() as connection:
+            return {row.sink: row for row in derived.read_cursors(connection)}
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:

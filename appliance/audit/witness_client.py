@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ipaddress
+import logging
 import ssl
 from dataclasses import dataclass
 from typing import Protocol
@@ -135,6 +136,7 @@ class WitnessClient:
 
     def __init__(self, settings: WitnessConfig, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
         check_witness(settings)
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it writes a line for every submission
         self.name, self._public = parse_verifier_key(settings.verifier_key)
         self.sink = sink_of(settings.verifier_key)
         self._timeout_s = settings.timeout_s

@@ -151,15 +151,20 @@ def add_log(folder: Path, verifier_key: str) -> str:
 
 def read_state(folder: Path) -> State:
     """The newest head of each log. Raises `HomeError` where it is missing, damaged or older than the journal."""
+    # The journal first: a running witness writes the state before the journal, so that the state is never behind it.
+    cosigned: dict[str, int] = {}
+    for entry in read_journal(folder):
+        if entry.verdict == "cosigned":
+            cosigned[entry.origin] = max(entry.size, cosigned.get(entry.origin, 0))
     state = _read(folder / "state.json", State)
     if state is None:
         raise _retire(f"{folder / 'state.json'} is missing: this witness no longer knows what it cosigned")
-    for entry in read_journal(folder):
-        kept = state.get(entry.origin)
-        if entry.verdict == "cosigned" and (kept is None or kept.size < entry.size):
+    for origin, size in cosigned.items():
+        kept = state.get(origin)
+        if kept is None or kept.size < size:
             raise _retire(
-                f"the state of {entry.origin} ends at {kept.size if kept else 0} records, "
-                f"but {entry.size} were cosigned: it was put back to an older one"
+                f"the state of {origin} ends at {kept.size if kept else 0} records, "
+                f"but {size} were cosigned: it was put back to an older one"
             )
     return state
 
