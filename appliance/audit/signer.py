@@ -18,9 +18,8 @@ from pathlib import Path
 
 from appliance.audit.checkpoint import checkpoint_text
 from appliance.audit.signer_memory import SignedHead, SignerMemory, read_signed_head
-from appliance.crypto import signing
 from appliance.crypto.merkle import EMPTY_ROOT
-from appliance.crypto.note import key_id, sign_note, split_note
+from appliance.crypto.note import NoteSigner, key_id, split_note
 from appliance.errors import AuditLogInvalid
 
 __all__ = ["SignedHead", "Signer", "SigningKeys", "read_signed_head"]
@@ -42,6 +41,7 @@ class Signer:
         self._memory = SignerMemory(path, origin, head)
         self._keys = keys
         self._origin = origin
+        self._signers = self._ready()
         self.head = head
 
     @classmethod
@@ -76,9 +76,8 @@ class Signer:
         """
         self.check(size, root)
         text = checkpoint_text(self._origin, size, root)
-        note = sign_note(text, self._origin, self._keys.newest)
-        if now_ms < self.head.overlap_until_ms and self._keys.retiring:
-            note += sign_note(text, self._origin, self._keys.retiring[0]).rpartition("\n\n")[2]
+        signers = self._signers if now_ms < self.head.overlap_until_ms else self._signers[:1]
+        note = f"{text}\n{''.join(str(signer.line(text)) for signer in signers)}"
         self.head = SignedHead(size, root, note, self.head.overlap_until_ms)
         self._memory.write(self.head)
         return note
@@ -86,7 +85,7 @@ class Signer:
     @property
     def public_key(self) -> bytes:
         """Of the newest key."""
-        return signing.public_key(self._keys.newest)
+        return self._signers[0].public
 
     @property
     def public_keys(self) -> tuple[bytes, ...]:
@@ -108,6 +107,7 @@ class Signer:
         """Take `seed` as the newest key and return the public key that was; recording it is the caller's."""
         old = self.public_key
         self._keys = SigningKeys(seed, (self._keys.newest, *self._keys.retiring), self.public_keys)
+        self._signers = self._ready()
         return old
 
     def overlap(self, until_ms: int) -> None:
@@ -121,6 +121,10 @@ class Signer:
     def close(self) -> None:
         """Sync and let go of the file."""
         self._memory.close()
+
+    def _ready(self) -> tuple[NoteSigner, ...]:
+        """The newest key and the one before it."""
+        return tuple(NoteSigner(self._origin, seed) for seed in (self._keys.newest, *self._keys.retiring[:1]))
 
 
 def _signed_by(note: str, origin: str, public: bytes) -> bool:

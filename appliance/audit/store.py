@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import ColumnElement, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, delete, func, insert, select
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from appliance.errors import AuditLogInvalid
@@ -25,6 +25,8 @@ from appliance.storage.tables import (
     record,
     tile,
 )
+
+_IDS_AT_ONCE = 500  # parameters of one statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +83,13 @@ def move_head(connection: Connection, *, expected_size: int, head: Head) -> None
 
     Raises `AuditLogInvalid` if the stored head is not the one this writer last wrote: somebody else wrote too.
     """
-    moved = connection.execute(
-        update(log_head)
-        .where(log_head.c.id == 1, log_head.c.size == expected_size, log_head.c.epoch == head.epoch)
-        .values(**asdict(head))
+    moved = connection.exec_driver_sql(
+        "UPDATE log_head SET size = ?, frontier = ?, root = ?, signed_size = ?, note = ? "
+        "WHERE id = 1 AND size = ? AND epoch = ? AND log_id = ?",
+        (
+            *(head.size, head.frontier, head.root, head.signed_size, head.note),
+            *(expected_size, head.epoch, head.log_id),
+        ),
     )
     if moved.rowcount != 1:
         raise AuditLogInvalid(f"the log no longer ends at {expected_size} records: another program wrote to it")
@@ -103,9 +108,11 @@ def insert_records(connection: Connection, rows: Sequence[StoredRecord]) -> None
 
 def put_tile(connection: Connection, level: int, index: int, hashes: bytes) -> None:
     """Write a tile that has grown. A full tile is never written twice, because nothing can be added to it."""
-    values = {"width": len(hashes) // 32, "hashes": hashes}
-    statement = insert_or(tile).values(level=level, idx=index, **values)
-    connection.execute(statement.on_conflict_do_update(index_elements=["level", "idx"], set_=values))
+    connection.exec_driver_sql(
+        "INSERT INTO tile (level, idx, width, hashes) VALUES (?, ?, ?, ?) "
+        "ON CONFLICT (level, idx) DO UPDATE SET width = excluded.width, hashes = excluded.hashes",
+        (level, index, len(hashes) // 32, hashes),
+    )
 
 
 def read_tile(connection: Connection, level: int, index: int) -> bytes:
@@ -124,8 +131,14 @@ def read_tiles(connection: Connection, after: tuple[int, int], limit: int) -> li
 
 def seqs_of(connection: Connection, record_ids: Iterable[bytes]) -> dict[bytes, int]:
     """Which of these records are stored, and where."""
-    query = select(record.c.record_id, record.c.seq).where(record.c.record_id.in_(list(record_ids)))
-    return {row.record_id: row.seq for row in connection.execute(query)}
+    ids = list(record_ids)
+    found: dict[bytes, int] = {}
+    for first in range(0, len(ids), _IDS_AT_ONCE):
+        part = ids[first : first + _IDS_AT_ONCE]
+        marks = ",".join("?" * len(part))
+        query = f"SELECT record_id, seq FROM record WHERE record_id IN ({marks})"  # noqa: S608 - marks only
+        found.update((row[0], row[1]) for row in connection.exec_driver_sql(query, tuple(part)))
+    return found
 
 
 def read_headers(connection: Connection, first: int, limit: int) -> list[tuple[int, bytes]]:

@@ -38,7 +38,7 @@ from appliance.crypto import signing
 from appliance.crypto.keys import random_id
 from appliance.crypto.merkle import EMPTY_ROOT, Frontier, inclusion_proof, leaf_hash
 from appliance.errors import AuditLogInvalid
-from appliance.storage.database import Connection, Engine, open_database, reading, writing
+from appliance.storage.database import Connection, Engine, open_database, reading, writing, writing_connection
 
 CHECKPOINT_KEPT_MS = 60_000
 _LOOKED_BACK_FOR_PAUSE = 200
@@ -86,7 +86,8 @@ class LogWriter:
         self._read_clock = clock
         self._commit_clock = CommitClock(last_commit_ms)
         self._signed_ms = 0
-        with reading(engine) as connection:
+        self._connection = connection = writing_connection(engine)
+        with connection.begin():
             self._edge = TreeEdge(head.size, StoredTree(connection).tile)
             self._kept_ms = store.newest_checkpoint_ms(connection)
             self._retired, self._closed = retired(connection)
@@ -160,8 +161,8 @@ class LogWriter:
 
     def do_chore(self) -> None:
         """One step of deleting what was announced to be destroyed; clears `has_chores` when nothing is left."""
-        with reading(self._engine) as connection:
-            row = work_left(connection)
+        with self._connection.begin():
+            row = work_left(self._connection)
         if row is None:
             self.has_chores = False
             return
@@ -176,8 +177,8 @@ class LogWriter:
 
     def hold_ids(self) -> set[bytes]:
         """Every hold that this log knows, in force or not."""
-        with reading(self._engine) as connection:
-            return {row.hold_id for row in derived.read_holds(connection, _HOLDS_MAX)}
+        with self._connection.begin():
+            return {row.hold_id for row in derived.read_holds(self._connection, _HOLDS_MAX)}
 
     def is_retired(self, record: SealedRecord) -> bool:
         """Whether a key of this record was given up, or is about to be: then it may not enter the log."""
@@ -211,6 +212,7 @@ class LogWriter:
     def close(self) -> None:
         """Let go of the database after the last batch."""
         self._signer.close()
+        self._connection.close()
         self._engine.dispose()
 
     def _now_ms(self) -> int:
@@ -241,7 +243,8 @@ class LogWriter:
         clock, commit_ms, jump_ms = self._commit_clock.advance(self._read_clock())
         sealed = [draft for draft in drafts if isinstance(draft, SealedRecord)]
         self._edge.begin_batch()
-        with writing(self._engine) as connection:
+        connection = self._connection
+        with connection.begin():
             step = prepare(connection) if prepare else None  # raises before anything here has changed
             known = store.seqs_of(connection, {draft.record_id for draft in sealed}) if sealed else {}
             fresh = _without_repeats([*drafts, *(step.bodies if step else ())], known)

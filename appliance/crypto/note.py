@@ -58,12 +58,29 @@ def parse_verifier_key(text: str, kind: bytes = ED25519) -> tuple[str, bytes]:
 
 def sign_note(text: str, name: str, seed: bytes) -> str:
     """`text`, which ends in a line feed, with one signature by `name`."""
-    if not text.endswith("\n") or _has_control(text):
-        raise ValueError("a note's text ends in a line feed and has no other control character")
-    if not is_name(name):
-        raise ValueError("a signer's name has no spaces, no control characters and no plus sign")
-    line = SignatureLine(name, key_id(name, signing.public_key(seed)), signing.sign(seed, text.encode()))
-    return f"{text}\n{line}"
+    return f"{text}\n{NoteSigner(name, seed).line(text)}"
+
+
+class NoteSigner:
+    """One signer made ready once, for whoever signs often. Holds the seed's key as long as it lives."""
+
+    def __init__(self, name: str, seed: bytes) -> None:
+        if not is_name(name):
+            raise ValueError("a signer's name has no spaces, no control characters and no plus sign")
+        self._name = name
+        self._key = signing.SigningKey(seed)
+        self._key_id = key_id(name, self._key.public)
+
+    @property
+    def public(self) -> bytes:
+        """The public key."""
+        return self._key.public
+
+    def line(self, text: str) -> SignatureLine:
+        """The signature line to be put under `text`, which ends in a line feed."""
+        if not text.endswith("\n") or _has_control(text):
+            raise ValueError("a note's text ends in a line feed and has no other control character")
+        return SignatureLine(self._name, self._key_id, self._key.sign(text.encode()))
 
 
 def verify_note(note: str, name: str, public: bytes) -> str:

@@ -18,6 +18,18 @@ def generate_seed() -> bytes:
     return secrets.token_bytes(SEED_BYTES)
 
 
+class SigningKey:
+    """A seed made ready once, for whoever signs often. Holds the secret as long as it lives."""
+
+    def __init__(self, seed: bytes) -> None:
+        self._key = Ed25519PrivateKey.from_private_bytes(seed)
+        self.public = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+    def sign(self, message: bytes) -> bytes:
+        """The signature of `message`, 64 bytes."""
+        return self._key.sign(message)
+
+
 def public_key(seed: bytes) -> bytes:
     """The public half of `seed`, 32 bytes."""
     return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)

@@ -44,6 +44,7 @@ __all__ = [
     "sqlite_version",
     "translate",
     "writing",
+    "writing_connection",
 ]
 
 Mode = Literal["ro", "rw", "create"]
@@ -58,6 +59,7 @@ CONNECTIONS = 4
 _FREE_BYTES_MIN = 1024 * 1024
 _OVERWRITE_BYTES = 1024 * 1024
 _WRITES = "appliance_writes"
+_MAY_WRITE = "appliance_may_write"  # of a connection in the pool: what it was told last
 
 # Result codes of SQLite (sqlite.org/rescode.html); the low byte is the primary code.
 _PERM, _BUSY, _LOCKED, _READONLY, _IOERR, _CORRUPT, _FULL, _CANTOPEN, _NOTADB = 3, 5, 6, 8, 10, 11, 13, 14, 26
@@ -138,6 +140,14 @@ def erasing(engine: Engine) -> Iterator[Connection]:
         _overwrite(journal, path)
     finally:
         _execute(engine, path, "PRAGMA journal_mode=DELETE", "PRAGMA locking_mode=NORMAL", "PRAGMA schema_version")
+
+
+def writing_connection(engine: Engine) -> Connection:
+    """A connection for whoever writes all the time and is alone: `with connection.begin():` is as `writing`.
+
+    The caller MUST close it, and MUST NOT use it after an error.
+    """
+    return engine.connect().execution_options(**{_WRITES: True})
 
 
 def translate(error: BaseException, path: Path) -> HomeError | None:
@@ -302,8 +312,9 @@ def _listen(engine: Engine, path: Path, *, writes_by_default: bool) -> None:
         # A deferred transaction that turns to writing fails at once when somebody else wrote meanwhile, without
         # waiting: therefore a writer takes the lock first, and a reader is not allowed to turn.
         writes = connection.get_execution_options().get(_WRITES, writes_by_default)
-        if writes_by_default:
+        if writes_by_default and not (writes and connection.info.get(_MAY_WRITE)):
             connection.exec_driver_sql(f"PRAGMA query_only={0 if writes else 1}")
+            connection.info[_MAY_WRITE] = writes
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     @event.listens_for(engine, "handle_error", retval=True)
