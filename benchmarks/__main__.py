@@ -27,6 +27,7 @@ def main() -> None:
     if not config.home.marker.exists():
         initialise(config, progress=print, bundle=weights)
     run("audit_append", "--folder", str(FOLDER))
+    run("audit_verify", "--folder", str(FOLDER))
     run("deidentify", "--home", str(home))
     run("encode", "--base", str(weights))
 

@@ -196,14 +196,15 @@ CREATE TABLE checkpoint (size INTEGER PRIMARY KEY, root BLOB, note TEXT, t_signe
 # --- measuring ------------------------------------------------------------------------------------------------------
 
 _CHILD = """
-import runpy, sys, resource, time, io, contextlib
+import runpy, sys, time, io, contextlib
 script, sys.argv = sys.argv[1], sys.argv[1:]
 began = time.process_time()
 out = io.StringIO()
 try:
     with contextlib.redirect_stdout(out): runpy.run_path(script, run_name="__main__")
 except SystemExit as done: code = done.code
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+# not ru_maxrss: that begins with the memory of the parent that was forked
+peak = next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM'))
 print(code, time.process_time() - began, peak)
 if code not in (0, 2, 16): print(out.getvalue(), file=sys.stderr)
 """

@@ -708,7 +708,7 @@ class Authorisation:
         self.scopes = (parse_ids(fields.get("scopes"), 16) or []) if self.event == "shred" else []
         self.counted = {ENVELOPE: 0, CONTENT: 0}
         self.confirmed = False
-        self.erased: tuple[int, int] | None = None  # the record that says it is finished, and how many it says
+        self.erased: int | None = None  # the record that says it is finished
         self.holds: list[Hold] = []  # active when it was written
         self.broken: Hold | None = None  # the hold that protects something it names
 
@@ -745,7 +745,7 @@ class Authorisation:
         """Which record authorised how much, why, and who approved it."""
         said = {name: str(self.fields.get(name, ""))[:80] or "none given" for name in ("reason", "approvals")}
         counts = f"{self.counted[CONTENT]} contents and {self.counted[ENVELOPE]} envelopes"
-        done = f"; finished according to record {self.erased[0]}" if self.erased else "; not said to be finished"
+        done = f"; finished according to record {self.erased}" if self.erased else "; not said to be finished"
         return (
             f"record {self.seq} ({self.event}: {self.what()}) authorised it for {counts}; reason: {said['reason']};"
             f" approved by: {said['approvals']}{done if self.event != 'tombstone' else ''}"
@@ -755,7 +755,7 @@ class Authorisation:
         """The same for machines."""
         said = {name: str(self.fields.get(name, ""))[:200] for name in ("reason", "approvals")}
         counts = {"contents": self.counted[CONTENT], "envelopes": self.counted[ENVELOPE]}
-        return {"seq": self.seq, "event": self.event, **said, **counts, "erased_seq": self.erased and self.erased[0]}
+        return {"seq": self.seq, "event": self.event, **said, **counts, "erased_seq": self.erased}
 
 
 class Ledger:
@@ -789,7 +789,7 @@ class Ledger:
         elif event == "erased":
             one = self.authorisations.get(fields.get("authorised_by", -1))
             if one is not None:
-                one.erased = (seq, fields.get("records", 0))
+                one.erased = seq
         else:
             self._authorise(Authorisation(seq, fields))
 

@@ -127,9 +127,10 @@ class Record:
     env: bytes | None = None
     con: bytes | None = None
     body: bytes | None = None
+    magic: bytes = b"AUD1"
 
     def header(self) -> bytes:
-        return HEADER.pack(b"AUD1", *self.fields.values())
+        return HEADER.pack(self.magic, *self.fields.values())
 
     def leaf(self) -> bytes:
         return sha256(b"\x00", self.header())
@@ -316,7 +317,7 @@ class Log:
                 archive.writestr(name, content)
         return target
 
-    def write_database(self, target: Path, *, signed_size: int | None = None) -> Path:
+    def write_database(self, target: Path, *, signed_size: int | None = None, schema: str = "") -> Path:
         """The same as the appliance stores it; names of columns by hand."""
         leaves = self.leaves()
         signed_size = len(leaves) if signed_size is None else signed_size
@@ -325,7 +326,7 @@ class Log:
         head = (sha256(self.origin.encode())[:8], self.origin, epoch, len(leaves), frontier, mth(leaves), signed_size)
         connection = sqlite3.connect(target)
         with connection:
-            connection.executescript(SCHEMA)
+            connection.executescript(schema or SCHEMA)
             connection.execute(
                 "INSERT INTO log_head VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)", (*head, self.note or self.head(signed_size))
             )

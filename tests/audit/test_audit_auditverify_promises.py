@@ -190,7 +190,8 @@ def test_a_note_that_a_witness_spoilt_is_no_note():
 
 
 def test_a_gap_says_which_record_authorised_it_why_and_who_approved(tmp_path, capsys):
-    body = canonical(v=1, event="shred", scopes=scope_id(0).hex(), subject="ab" * 16, grade="B", reason="erasure_request",
+    scope = scope_id(0).hex()
+    body = canonical(v=1, event="shred", scopes=scope, subject="ab" * 16, grade="B", reason="erasure_request",
                      approvals="user:3,user:7")  # fmt: skip
     done = canonical(v=1, event="erased", authorised_by=11, records=1)
     log = Log.of(14, bodies={11: body, 13: done}, scopes=3)

@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
-from audit_bundle import Log, canonical, scope_id, verifier_key
+from audit_bundle import SCHEMA, Log, canonical, scope_id, verifier_key
 
 KIT = Path(__file__).parent / "testkit"
 VECTORS = json.loads((KIT / "vectors.json").read_text())["vectors"]
@@ -194,7 +194,22 @@ def _incremental(module: types.ModuleType) -> bool:
         return first["exit_code"] == 16 and (second["exit_code"], second["first_bad_seq"]) == (14, 13)
 
 
-CHECKS: tuple[Callable[[types.ModuleType], bool], ...] = (_databases, _incremental)
+@cache
+def _twins_made() -> tuple[Path, Path]:
+    """A signed log in which two records have one id, in a database that does not forbid it."""
+    folder = _databases_made()[0]
+    log = Log.of(14)
+    log.records[9].fields["record_id"] = log.records[5].fields["record_id"]
+    (folder / "kept-twins").write_text(log.head())
+    return log.write_database(folder / "twins.db", schema=SCHEMA.replace(" UNIQUE", "")), folder / "kept-twins"
+
+
+def _twins(module: types.ModuleType) -> bool:
+    path, kept = _twins_made()
+    return run(module, path, "--pub", verifier_key(), "--trusted", kept)["exit_code"] == 10
+
+
+CHECKS: tuple[Callable[[types.ModuleType], bool], ...] = (_databases, _incremental, _twins)
 
 
 def failures(module: types.ModuleType) -> Iterator[str]:

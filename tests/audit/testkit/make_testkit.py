@@ -229,6 +229,24 @@ def altered(kit: Kit) -> None:
         bad_log = changed(lambda log, name=name, value=value: log.records[5].fields.update({name: value}))
         kit.add(f"signed-{name}", f"a header that no writer makes ({name}), signed", 10, bad_log, bad=5,
                 trusted=(bad_log.head(),))  # fmt: skip
+    unlawful: dict[str, tuple[int, dict[str, object]]] = {
+        "content-nonce": (5, {"con_nonce": b"\x01" * 24}),
+        "content-length": (5, {"con_length": 5}),
+        "content-of-nothing": (5, {"con_scope": scope_id(0)}),
+        "no-envelope": (5, {"env_length": 0, "env_sha256": sha256()}),
+        "public-class": (1, {"class": 1}),
+        "public-month": (1, {"month": 1}),
+        "public-key": (1, {"env_key": scope_id(0)}),
+        "public-nonce": (1, {"env_nonce": b"\x01" * 24}),
+        "public-content": (1, {"con_scope": scope_id(0), "con_length": 1}),
+        "other-magic": (5, {}),
+    }
+    for name, (seq, values) in unlawful.items():
+        bad_log = changed(lambda log, seq=seq, values=values: log.records[seq].fields.update(values))
+        if name == "other-magic":
+            bad_log.records[5].magic = b"AUD2"
+        kit.add(f"unlawful-{name}", f"a header that no writer makes ({name}), signed", 10, bad_log, bad=seq,
+                trusted=(bad_log.head(),))  # fmt: skip
     no_genesis = changed(lambda log: log.records.__setitem__(0, make_record(0)))
     kit.add("no-genesis", "record 0 is sealed, signed", 10, no_genesis, bad=0, trusted=(no_genesis.head(),))
     foreign = changed(lambda log: log.records.__setitem__(0, make_record(0, body=genesis_body(E2))))
@@ -355,6 +373,8 @@ def signatures(kit: Kit) -> None:
     kit.add("distrusted-within", "a kept checkpoint within it does", 0, files, pub=both, trusted=(log.head(5),))
     kit.add("distrusted-forgery", "a forged head by the distrusted key contradicts nothing", 0, files, pub=both,
             trusted=(log.head(5), note(12, bytes(32))))  # fmt: skip
+    loose = Log.of(SIZE, bodies={8: control("key.distrust", key=public_of(SEED).hex(), after_size="5")})
+    kit.add("distrusted-as-text", "a distrust whose size is text says nothing", 0, loose, trusted=(loose.head(),))
     log = distrusted(12)
     log.note = log.head(seed=NEW_SEED)
     kit.add("distrusted-still-forks", "a head within what the key is trusted for contradicts", 12, log.files(),
