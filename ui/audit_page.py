@@ -33,7 +33,7 @@ def draw_audit_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> 
     problem = html(elem_id="problem")
     verdict = html(elem_id="verdict")
     with gr.Row(elem_classes="work audit"):
-        with gr.Column(scale=8, min_width=320):
+        with gr.Column(scale=9, min_width=320):
             table = html(fragment("records_waiting"), elem_id="records")
             with gr.Row(elem_classes="actions"):
                 newer = gr.Button("Newer", elem_id="newer", interactive=False)

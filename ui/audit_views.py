@@ -75,7 +75,7 @@ def age(seconds: object) -> str:
 
 
 def search_progress(scanned: int, total: int, found: int) -> str:
-    return fragment("search_progress", scanned=scanned, total=max(total, scanned, 1), found=found)
+    return fragment("search_progress", scanned=scanned, total=max(total, scanned), found=found)
 
 
 def search_ended(found: int, scanned: int, *, complete: bool, stopped: bool = False) -> str:

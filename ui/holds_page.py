@@ -45,7 +45,6 @@ def draw_holds_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> 
                 [(title, name) for name, title in audit_views.CLASS_TITLES.items()],
                 label="Every record of a class",
                 elem_id="classes",
-                container=False,
             )
             with gr.Row(elem_classes="actions"):
                 set_hold = gr.Button("Set the hold", variant="primary", elem_id="hold-set")

@@ -33,6 +33,7 @@ def draw_proof_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> 
                 newest = gr.Button("Verify what is new", variant="primary", elem_id="verify-new")
                 everything = gr.Button("Verify everything", elem_id="verify-all")
             verdict = html(elem_id="verdict")
+            epochs = html(fragment("card_waiting"), elem_id="epochs")
         with gr.Column(scale=6, min_width=320):
             html(fragment("section_head", title="Check a receipt", lead=_RECEIPT_LEAD))
             proof = line("Receipt", elem_id="proof", placeholder=_PROOF_EXAMPLE, chars_max=_PROOF_CHARS_MAX, lines=5)
@@ -40,10 +41,6 @@ def draw_proof_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> 
                 check = gr.Button("Check the receipt", elem_id="check-receipt")
                 gr.Button("Open a receipt", elem_id="open-proof")
             checked = html(elem_id="checked")
-    with gr.Row(elem_classes="work audit"):
-        with gr.Column(scale=7, min_width=320):
-            epochs = html(fragment("card_waiting"), elem_id="epochs")
-        with gr.Column(scale=6, min_width=320):
             html(fragment("section_head", title="Export", lead=_EXPORT_LEAD))
             html(fragment("export", formats=audit_views.FORMATS), elem_id="export")
 

@@ -34,7 +34,7 @@ FIELDS = (
     ("Outcome", "outcome", "outcome", "completed"),
     ("Exchange", "exchange", "exchange_id", "32 characters"),
     ("Specialist", "specialist", "specialist", "phi-deid"),
-    ("Subject", "subject", "subject", "case or patient number"),
+    ("Subject", "subject", "subject", "case number"),
 )
 
 
@@ -88,7 +88,7 @@ def draw_search_page(blocks: gr.Blocks, client: Client, settings: UiSettings) ->
             clear = gr.Button("Clear", elem_id="search-clear")
         progress = html(fragment("search_idle"), elem_id="progress")
     with gr.Row(elem_classes="work audit"):
-        with gr.Column(scale=8, min_width=320):
+        with gr.Column(scale=9, min_width=320):
             table = html(fragment("found_before"), elem_id="records")
         with gr.Column(scale=5, min_width=320):
             draw_record_panel(blocks, client, settings, problem)

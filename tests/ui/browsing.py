@@ -90,7 +90,7 @@ def stop_server(server: Server) -> None:
 def new_context(browser: Browser, server: Server, recorder: Recorder, **options) -> BrowserContext:
     viewport = {"width": 1440, "height": 990}
     context = browser.new_context(**{"base_url": server.url, "viewport": viewport, **options})
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(12_000)
     recorder.watch(context)
     return context
 

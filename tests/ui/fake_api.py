@@ -226,6 +226,7 @@ class FakeApi:
 
     async def verify(self, request: Request) -> Response:
         self._caller(request)
+        self.audit.verified.append("everything" if request.query_params.get("full") == "true" else "new")
         if self.tampered:
             return JSONResponse(
                 {

@@ -26,7 +26,7 @@ FORMATS = {"bundle": "zip", "jsonl": "jsonl", "fhir": "json", "cef": "cef", "til
 _EXACT = ("event", "actor", "outcome", "exchange_id")
 
 
-def _exposure() -> dict[str, Any]:
+def new_exposure() -> dict[str, Any]:
     return {
         "size": 60,
         "anchored_size": 58,
@@ -53,13 +53,14 @@ class FakeAudit:
     """State of these routes. `owner` knows sessions and records."""
 
     owner: FakeApi
-    exposure: dict[str, Any] = field(default_factory=_exposure)
+    exposure: dict[str, Any] = field(default_factory=new_exposure)
     holds: list[dict[str, Any]] = field(default_factory=list)
     retention: dict[str, dict[str, Any]] = field(default_factory=_retention)
     erasures: list[dict[str, Any]] = field(default_factory=list)
     searches: list[dict[str, Any]] = field(default_factory=list)
     subjects: dict[str, int] = field(default_factory=lambda: {"case-4471": 3})
     exported: int = 0
+    verified: list[str] = field(default_factory=list)
     cancelled: int = 0
     search_waits: bool = False
     search_limit: int | None = None

@@ -26,6 +26,7 @@ from ui.site import create_site
 
 def fake_with_controls(attempts: list[str]) -> FakeApi:
     users = {"m.keller": ["user"], "b.other": ["user"], "a.stone": ["auditor"], "d.reed": ["admin"]}
+    users["c.lowe"] = ["admin", "auditor"]
     fake = FakeApi(users=users)
 
     async def control(request: Request) -> Response:
@@ -35,17 +36,34 @@ def fake_with_controls(attempts: list[str]) -> FakeApi:
                     fake.sessions.clear()
                 elif name == "fill":
                     fake.fill(value)
+                elif name == "ask_release":
+                    fake.audit.holds[-1]["release_requested"] = {"by": value, "time": "2026-11-24T09:00:00+00:00"}
+                elif name == "expire":
+                    fake.audit.retention["exchange"]["expired"] = value
+                elif name == "hostile":
+                    add_hostile(fake, value)
+                elif name == "drop_hostile":
+                    fake.records.pop()
                 elif hasattr(fake, name):
                     setattr(fake, name, value)
                 else:
                     setattr(fake.audit, name, value)
         folders = MEMORY_FOLDER.glob(f"cloister-ui-{os.getpid()}-*")
         files = [str(path) for folder in folders for path in folder.rglob("*") if path.is_file()]
-        audit = {name: getattr(fake.audit, name) for name in ("searches", "cancelled", "exported")}
+        audit = {name: getattr(fake.audit, name) for name in ("searches", "cancelled", "verified")}
         return JSONResponse({"attempts": attempts, "files": files, "audit": audit})
 
     fake.app.router.routes.append(Route("/v1/fake", control, methods=["GET", "POST"]))
     return fake
+
+
+def add_hostile(fake: FakeApi, text: str) -> None:
+    """A record and a hold whose every value is `text`."""
+    record = fake._append(text, text, text, {text: text})
+    record["exchange_id"] = text
+    asked = {"by": text, "time": text}
+    hold = {"hold": "ab" * 8, "reason": text, "subjects": 1, "classes": [text], "released": None}
+    fake.audit.holds = [{**hold, "set": {"seq": 1, "time": text, "by": text}, "release_requested": asked}]
 
 
 async def say_when_ready(site: ASGIApp) -> None:

@@ -256,6 +256,7 @@
     takeToken();
     waitForPage();
     if (!document.body.classList.contains("shell")) return;
+    document.querySelector(".shell-nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
     new MutationObserver(repair).observe(document.body, { childList: true, characterData: true, subtree: true });
     repair();
   };
