@@ -18,7 +18,8 @@ from appliance.audit.keystore import public_material
 from appliance.audit.quarantine import read_quarantine
 from appliance.audit.receipt_check import check_receipt
 from appliance.audit.stored_view import StoredView
-from appliance.audit.witness_client import Cosigned, Forked
+from appliance.audit.witness_client import Cosigned, Forked, Refused
+from appliance.audit.witness_folder import add_log
 from appliance.config import Home
 from appliance.errors import AuditQuarantined
 from appliance.service.anchoring import Anchors, ask_before_recording
@@ -264,5 +265,21 @@ def test_the_alarm_is_recorded_when_it_begins_and_when_it_ends(home, witness):
             views = log.records(event="audit.exposure_alarm")
             assert [view.attributes["state"] for view in views] == ["ended", "began"]
             assert views[1].attributes["age_s"] == 500
+
+    asyncio.run(run())
+
+
+def test_a_log_that_rotates_its_key_is_witnessed_on_once_the_witness_knows_the_new_one(home, witness):
+    async def run():
+        async with opened(home, signing_overlap_s=0.001) as log:
+            publisher = publisher_of(log, home, witness)
+            assert isinstance(await publisher.publish(), Cosigned)
+            await log.rotate_signing_key("scheduled")
+            await append(log, 3)
+            refused = await publisher.publish()
+            assert isinstance(refused, Refused)
+            assert (refused.status, log.quarantine) == (403, None)
+            add_log(witness.folder, public_material(home).verifier_keys[0])
+            assert isinstance(await publisher.publish(), Cosigned)
 
     asyncio.run(run())

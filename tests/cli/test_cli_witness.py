@@ -100,7 +100,8 @@ def test_it_never_lies_in_a_data_folder(home, appliance):
 
 def configure(home: Home, url: str, key: str) -> None:
     text = home.config_file.read_text() if home.config_file.exists() else ""
-    home.config_file.write_text(f'{text}\n[witness]\nurl = "{url}"\nverifier_key = "{key}"\nevery_s = 0.2\n[server]\nui = false\n')
+    witness = f'[witness]\nurl = "{url}"\nverifier_key = "{key}"\nevery_s = 0.2\n'
+    home.config_file.write_text(f"{text}\n{witness}[server]\nui = false\n")
 
 
 @pytest.mark.long

@@ -107,6 +107,24 @@ def test_inclusion_proofs_verify_and_any_change_shows(size, data):
         assert root_from_inclusion(other, size, leaves[index], proof) != root
 
 
+def subproof(m, leaves, whole):
+    """RFC 6962, 2.1.2, over leaf hashes."""
+    if m == len(leaves):
+        return [] if whole else [mth(leaves)]
+    k = 1
+    while 2 * k < len(leaves):
+        k *= 2
+    if m <= k:
+        return [*subproof(m, leaves[:k], whole), mth(leaves[k:])]
+    return [*subproof(m - k, leaves[k:], False), mth(leaves[:k])]
+
+
+@given(sizes, st.data())
+def test_consistency_proofs_are_those_of_the_recursive_definition(size, data):
+    leaves, old = leaves_of(size), data.draw(st.integers(1, size))
+    assert consistency_proof(old, size, nodes_of(leaves)) == subproof(old, leaves, True)
+
+
 @given(sizes, st.data())
 def test_consistency_proofs_verify_and_any_change_shows(size, data):
     leaves = leaves_of(size)
