@@ -225,13 +225,23 @@ def passphrase_key(passphrase: str, salt: bytes, cost: PassphraseCost) -> bytes:
 
 @contextmanager
 def keystore_file(path: Path, mode: Mode) -> Iterator[Engine]:
-    """Open for one use: keys are read and made a few times a month, and an open file could outlive a restore."""
-    engine = open_database(path, mode=mode, journal="delete", connections=1)
+    """Open for one use."""
+    engine = open_keystore_file(path, mode)
     try:
-        require_current(engine, path)
         yield engine
     finally:
         engine.dispose()
+
+
+def open_keystore_file(path: Path, mode: Mode) -> Engine:
+    """Open to be kept. Raises a `HomeError`."""
+    engine = open_database(path, mode=mode, journal="delete", connections=1)
+    try:
+        require_current(engine, path)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
 
 
 def replaced_by(row: SlotRow) -> int | None:
@@ -263,7 +273,7 @@ def _view(row: SlotRow) -> Slot:
 def _cost(row: SlotRow) -> PassphraseCost:
     """The stored cost, bounded: an altered row must not make the process take all memory."""
     stored = _parameters(row)
-    if stored.kdf is None:
+    if stored.kdf is None or stored.memory_kib < 8 * stored.lanes:
         raise damaged(f"slot {row.slot}")
     return PassphraseCost(stored.memory_kib, stored.iterations, stored.lanes)
 

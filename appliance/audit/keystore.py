@@ -23,18 +23,26 @@ Several processes hold one keystore. What one of them rotates or destroys the ot
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import RLock
+from threading import Lock, RLock
 from typing import TypeVar
 
 from appliance.audit import key_rows
 from appliance.audit.header import LOG_ID_BYTES
 from appliance.audit.key_rows import ScopeKeyInfo, ScopeKeyRow, ScopeKind, SigningKeyRow, WrappingKeyRow
-from appliance.audit.key_slots import FIRST_SLOT, PassphraseCost, keystore_file, new_slot, unlock_slot
+from appliance.audit.key_slots import (
+    FIRST_SLOT,
+    PassphraseCost,
+    keystore_file,
+    new_slot,
+    open_keystore_file,
+    unlock_slot,
+)
 from appliance.audit.wrapped_keys import (
     FIRST_GENERATION,
     FORMAT,
@@ -53,7 +61,7 @@ from appliance.config import Home
 from appliance.crypto import keys, signing
 from appliance.crypto.note import verifier_key
 from appliance.errors import DecryptionFailed, HomeExists, KeystoreInvalid, KeystoreLocked
-from appliance.storage.database import Connection, erasing, reading, writing
+from appliance.storage.database import Connection, Engine, Mode, erasing, reading, writing
 
 __all__ = [
     "Keystore",
@@ -67,6 +75,7 @@ __all__ = [
     "public_material",
 ]
 
+Purpose = tuple[ScopeKind, int, int, bytes]  # kind, class, month, owner
 Place = TypeVar("Place")
 Kept = TypeVar("Kept")
 
@@ -78,6 +87,7 @@ INDEX_CLASS = 0  # index keys belong to a month, not to a class of records
 MONTHS_MAX = 100_000
 _PAGE = 1000
 _CACHED_KEYS_MAX = 4096
+_MADE_AT_ONCE = 256
 _IDS_PER_STATEMENT = 500
 # A file system may give two changes one time stamp; a younger one is looked at again.
 _SETTLED_NS = 100_000_000
@@ -173,11 +183,14 @@ class Keystore:
         self._protector = protector
         self._owner_key = owner_key
         self._lock = RLock()
+        self._making = Lock()
+        self._engines: dict[Mode, tuple[tuple[int, int], Engine]] = {}
+        self._wanted: set[Purpose] = set()
         self._seen: tuple[int, ...] | None = None
         self._destructions = key_rows.read_destructions(connection)
         self._wrapping: dict[int, bytes] = {}
         self._generations: tuple[WrappingKeyRow, ...] = ()
-        self._by_purpose: dict[tuple[ScopeKind, int, int, bytes], ScopeKey] = {}
+        self._by_purpose: dict[Purpose, ScopeKey] = {}
         self._by_id: dict[bytes, bytes] = {}
         rows = key_rows.read_signing_keys(connection, SIGNING_KEYS_MAX)
         self._origin = _in_use(rows, path).origin
@@ -280,7 +293,7 @@ class Keystore:
         found = self._remembered(self._by_id, scope_id)
         if found is not None:
             return found
-        with keystore_file(self._path, "ro") as engine, reading(engine) as connection:
+        with reading(self._engine("ro")) as connection:
             self._load(connection)
             row, known = key_rows.read_scope_key(connection, scope_id), self._destructions
         if row is None:
@@ -301,7 +314,7 @@ class Keystore:
 
     def months(self) -> list[tuple[int, int]]:
         """Classes and months that have keys for records, ascending."""
-        with keystore_file(self._path, "ro") as engine, reading(engine) as connection:
+        with reading(self._engine("ro")) as connection:
             return key_rows.read_months(connection, MONTHS_MAX)
 
     def destroy(self, scope_ids: Iterable[bytes]) -> int:
@@ -334,19 +347,36 @@ class Keystore:
     # --- inside
 
     def _for_purpose(self, kind: ScopeKind, record_class: int, month: int, owner: bytes) -> ScopeKey:
-        purpose = (kind, record_class, month, owner)
+        purpose: Purpose = (kind, record_class, month, owner)
         found = self._remembered(self._by_purpose, purpose)
         if found is not None:
             return found
-        with keystore_file(self._path, "rw") as engine, writing(engine) as connection:
+        with self._lock:
+            self._wanted.add(purpose)
+        with self._making:
+            # Whoever is first makes the keys of all who wait: one transaction, however many subjects arrive at once.
+            found = self._remembered(self._by_purpose, purpose)
+            return found or self._make(purpose)
+
+    def _make(self, purpose: Purpose) -> ScopeKey:
+        with self._lock:
+            wanted = (self._wanted | {purpose}) if len(self._wanted) <= _MADE_AT_ONCE else {purpose}
+            self._wanted -= wanted
+        with writing(self._engine("rw")) as connection:
             # Looked up under the write lock: of two processes that need the month's first key, one makes it; and a
             # generation that another process just replaced is never used again.
             self._load(connection)
-            row, known = key_rows.find_scope_key(connection, *purpose), self._destructions
-            if row is None:
-                row = self._new_scope_key(*purpose)
-                key_rows.insert_scope_key(connection, row)
-        return self._remember(row, known)
+            rows = [self._find_or_insert(connection, each) for each in sorted(wanted)]
+            known = self._destructions
+        made = {_purpose_of(row): self._remember(row, known) for row in rows}
+        return made[purpose]
+
+    def _find_or_insert(self, connection: Connection, purpose: Purpose) -> ScopeKeyRow:
+        row = key_rows.find_scope_key(connection, *purpose)
+        if row is None:
+            row = self._new_scope_key(*purpose)
+            key_rows.insert_scope_key(connection, row)
+        return row
 
     def _new_scope_key(self, kind: ScopeKind, record_class: int, month: int, owner: bytes) -> ScopeKeyRow:
         generation, scope_id, key = max(self._wrapping), keys.random_id(), keys.random_key()
@@ -365,7 +395,7 @@ class Keystore:
             if len(self._by_id) >= _CACHED_KEYS_MAX:
                 self._forget()
             self._by_id[row.scope_id] = key
-            self._by_purpose[row.kind, row.record_class, row.month, row.owner] = found
+            self._by_purpose[_purpose_of(row)] = found
         return found
 
     def _remembered(self, cache: dict[Place, Kept], place: Place) -> Kept | None:
@@ -386,7 +416,7 @@ class Keystore:
         seen = (state.st_ino, state.st_mtime_ns, state.st_size)
         if seen == self._seen:
             return
-        with keystore_file(self._path, "ro") as engine, reading(engine) as connection:
+        with reading(self._engine("ro")) as connection:
             self._load(connection)
         settled = time.time_ns() - state.st_mtime_ns > _SETTLED_NS
         self._seen = seen if settled else None
@@ -406,6 +436,16 @@ class Keystore:
             if generations != self._generations:
                 self._unwrap_generations(generations)
             self._signing = signing_keys
+
+    def _engine(self, mode: Mode) -> Engine:
+        """The file, opened once: anew after a fork, and when another file was put in its place."""
+        with self._lock:
+            place = (os.getpid(), self._path.stat().st_ino)
+            kept = self._engines.get(mode)
+            if kept is None or kept[0] != place:
+                kept = (place, open_keystore_file(self._path, mode))
+                self._engines[mode] = kept
+            return kept[1]
 
     def _unwrap_generations(self, generations: tuple[WrappingKeyRow, ...]) -> None:
         wrapping = {}
@@ -461,7 +501,7 @@ class Keystore:
 
     def _paged(self, read: Callable[[Connection, bytes], list[ScopeKeyInfo]]) -> list[ScopeKeyInfo]:
         found: list[ScopeKeyInfo] = []
-        with keystore_file(self._path, "ro") as engine, reading(engine) as connection:
+        with reading(self._engine("ro")) as connection:
             while page := read(connection, found[-1].scope_id if found else b""):
                 found += page
         return found
@@ -478,6 +518,10 @@ def _new_signing_key(number: int, origin: str, generation: int, wrapping: bytes)
     wrapped = keys.wrap_key(wrapping, seed, signing_aad(number, generation, origin))
     kcv = keys.key_check_value(seed, signing_id(number))
     return SigningKeyRow(number, origin, signing.public_key(seed), generation, wrapped, kcv, _now())
+
+
+def _purpose_of(row: ScopeKeyRow) -> Purpose:
+    return row.kind, row.record_class, row.month, row.owner
 
 
 def _in_use(rows: list[SigningKeyRow], path: Path) -> SigningKeyRow:
