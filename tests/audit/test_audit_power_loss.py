@@ -7,11 +7,14 @@ records: else this test would see nothing. Seeds are printed; `make test-long` t
 """
 
 import random
+import shutil
 
 import pytest
 
+from appliance.config import Home
 from tests.audit.faults.bench import Bench
 from tests.audit.faults.look import found_in, verdict, whole_batches
+from tests.audit.faults.memory import memory_folder
 from tests.audit.faults.power import KINDS, UNKNOWN, Disk, parse
 from tests.audit.faults.tracing import read_acknowledgements, record
 from tests.audit.faults.zygote import Zygote
@@ -28,8 +31,19 @@ def zygote():
 
 
 @pytest.fixture
-def bench(home, root_key, zygote, tmp_path):
-    return Bench.of(home, root_key, zygote, tmp_path)
+def folder():
+    with memory_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def home(_first_home, folder):
+    return Home(shutil.copytree(_first_home, folder / "home"))
+
+
+@pytest.fixture
+def bench(home, root_key, zygote, folder):
+    return Bench.of(home, root_key, zygote, folder)
 
 
 def recorded(bench, synchronous=None):

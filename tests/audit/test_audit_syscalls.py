@@ -7,11 +7,15 @@ not at all, and `auditverify` says 0 against the checkpoint that was acknowledge
 The ordinary run takes a sample spread over all calls; `make test-long` takes every one.
 """
 
+import shutil
+
 import pytest
 
+from appliance.config import Home
 from tests.audit.faults import tracing
 from tests.audit.faults.bench import Bench
 from tests.audit.faults.look import whole_batches
+from tests.audit.faults.memory import memory_folder
 from tests.audit.faults.tracing import NAMES, READS, TALK, WRITES, evenly, inject, occurrences_of, traced_calls
 from tests.audit.faults.zygote import Zygote
 
@@ -29,8 +33,19 @@ def zygote():
 
 
 @pytest.fixture
-def bench(home, root_key, zygote, tmp_path):
-    bench = Bench.of(home, root_key, zygote, tmp_path)
+def folder():
+    with memory_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def home(_first_home, folder):
+    return Home(shutil.copytree(_first_home, folder / "home"))
+
+
+@pytest.fixture
+def bench(home, root_key, zygote, folder):
+    bench = Bench.of(home, root_key, zygote, folder)
     bench.fill(300)  # more than a tile
     return bench
 

@@ -129,11 +129,9 @@ def upgrade(_: int, root: str) -> int:
 
 
 def _turn(writer: LogWriter, wal_pages: int | None, synchronous: str | None) -> None:
-    connection = writer._engine.raw_connection()
-    try:
-        if wal_pages is not None:
-            connection.execute(f"PRAGMA wal_autocheckpoint={wal_pages}").fetchall()
-        if synchronous is not None:
-            connection.execute(f"PRAGMA synchronous={synchronous}").fetchall()
-    finally:
-        connection.close()
+    """Settings of the writer's one connection, past everything that would refuse them."""
+    connection = writer._connection.connection.driver_connection
+    if wal_pages is not None:
+        connection.execute(f"PRAGMA wal_autocheckpoint={wal_pages}").fetchall()
+    if synchronous is not None:
+        connection.execute(f"PRAGMA synchronous={synchronous}").fetchall()

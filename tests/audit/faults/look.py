@@ -72,14 +72,15 @@ def found_in(start: Start) -> Found:
     return Found(places)
 
 
-def verdict(start: Start, note: str | None, folder: Path, log: Path | None = None) -> int:
+def verdict(start: Start, note: str | None, folder: Path) -> int:
     """The exit status of `auditverify` over the database, with `note` as a checkpoint kept outside the machine."""
     trusted = folder / "trusted"
     trusted.write_text(note or signer_note(start))
-    key = verifier_key(start.origin, signing.public_key(start.seed))
+    publics = dict.fromkeys((signing.public_key(start.seed), *start.public_keys))
+    keys = [word for public in publics for word in ("--pub", verifier_key(start.origin, public))]
     said = io.StringIO()
     with redirect_stdout(said):
-        status = auditverify.verify([str(log or start.database), "--pub", key, "--json", "--trusted", str(trusted)])
+        status = auditverify.verify([start.database, *keys, "--json", "--trusted", str(trusted)])
     if status:
         print(said.getvalue())
     return status
