@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from appliance import __version__
 from appliance.api import routes_accounts, routes_audit, routes_system, routes_text
+from appliance.api.denied import note_error
 from appliance.api.error_responses import install_error_responses
 from appliance.api.limits import RequestLimits
 from appliance.api.metrics import CountRequests, Metrics
@@ -22,7 +23,7 @@ def create_api(appliance: Appliance) -> FastAPI:
     app.state.appliance = appliance
     app.state.metrics = Metrics()
     app.state.session_cookie = SessionCookie.of(appliance.config.server, appliance.config.accounts)
-    install_error_responses(app)
+    install_error_responses(app, note_error)
     limits = appliance.config.limits
     app.add_middleware(RequestLimits, body_bytes_max=limits.body_bytes_max, in_flight_max=limits.requests_in_flight_max)
     app.add_middleware(CountRequests, metrics=app.state.metrics)

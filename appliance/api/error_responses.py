@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -76,6 +77,14 @@ _TYPES = {
     422: "invalid_request_error",
     429: "rate_limit_error",
 }
+# What comes back by itself, and when it is worth asking again (seconds).
+_RETRY_AFTER_S: dict[type[errors.ApplianceError], float] = {
+    errors.AuditPaused: 30.0,
+    errors.AuditUnavailable: 5.0,
+    errors.AuditQuarantined: 300.0,
+    errors.EngineUnavailable: 5.0,
+    errors.KeystoreLocked: 60.0,
+}
 _CODES_BY_STATUS = {404: "not_found", 405: "method_not_allowed", 415: "unsupported_media_type"}
 
 
@@ -87,10 +96,17 @@ def status_of(error: errors.ApplianceError) -> int:
 def error_response(error: errors.ApplianceError) -> JSONResponse:
     """The whole response for `error`, with `Retry-After` where the error knows when to come back."""
     status = status_of(error)
-    headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))} if error.retry_after_s is not None else {}
+    retry_after_s = _retry_after_s(error)
+    headers = {"Retry-After": str(max(1, math.ceil(retry_after_s)))} if retry_after_s is not None else {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(error_body(error.code, error.message, status, error.hint), status, headers)
+
+
+def _retry_after_s(error: errors.ApplianceError) -> float | None:
+    if error.retry_after_s is not None:
+        return error.retry_after_s
+    return next((_RETRY_AFTER_S[kind] for kind in type(error).__mro__ if kind in _RETRY_AFTER_S), None)
 
 
 def error_body(code: str, message: str, status: int, hint: str | None = None) -> dict[str, Any]:
@@ -100,11 +116,17 @@ def error_body(code: str, message: str, status: int, hint: str | None = None) ->
     return {"error": body | ({"hint": hint} if hint else {})}
 
 
-def install_error_responses(app: FastAPI) -> None:
-    """Make `app` answer every refusal and failure in the one shape. Unexpected errors show no detail."""
+def install_error_responses(
+    app: FastAPI, on_error: Callable[[Request, errors.ApplianceError], Awaitable[None]]
+) -> None:
+    """Make `app` answer every refusal and failure in the one shape. Unexpected errors show no detail.
+
+    `on_error` sees each error before it is answered, to count and record it; it never raises.
+    """
 
     @app.exception_handler(errors.ApplianceError)
-    async def refuse(_request: Request, error: errors.ApplianceError) -> JSONResponse:
+    async def refuse(request: Request, error: errors.ApplianceError) -> JSONResponse:
+        await on_error(request, error)
         return error_response(error)
 
     @app.exception_handler(RequestValidationError)

@@ -5,6 +5,7 @@ One registry per application, so that two appliances in one process (as in tests
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -12,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from appliance.service.appliance import Appliance
+from appliance.service.audit_state import audit_state
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -44,6 +46,33 @@ class Metrics:
             "cloister_engine_memory_bytes", "Proportional memory of the engine worker", registry=self.registry
         )
         self.audit_up = Gauge("cloister_audit_up", "1 while records can be appended", registry=self.registry)
+        self.audit_paused = Gauge(
+            "cloister_audit_paused", "1 while recording pauses for lack of space", registry=self.registry
+        )
+        self.audit_quarantined = Gauge(
+            "cloister_audit_quarantined", "1 while something outside contradicts the log", registry=self.registry
+        )
+        self.gate_refusals = Counter(
+            "cloister_gate_refusals",
+            "Requests refused because nothing could be recorded, so nothing was released",
+            ("code",),
+            registry=self.registry,
+        )
+
+        self.exposure_seconds = Gauge(
+            "cloister_audit_exposure_seconds",
+            "Age of the newest checkpoint outside the machine; NaN while there is none",
+            registry=self.registry,
+        )
+        self.exposure_alarm = Gauge(
+            "cloister_audit_exposure_alarm", "1 while that is more than twice the target", registry=self.registry
+        )
+        self.anchored_size = Gauge(
+            "cloister_audit_anchored_size",
+            "Records under the newest checkpoint of a sink",
+            ("sink",),
+            registry=self.registry,
+        )
 
     def render(self, appliance: Appliance) -> bytes:
         """The exposition text, with the gauges read now."""
@@ -52,7 +81,16 @@ class Metrics:
         self.engine_restarts.set(engine.restarts)
         self.engine_queue.set(engine.queued_sequences)
         self.engine_memory.set(engine.pss_bytes)
-        self.audit_up.set(appliance.audit.alive)
+        state = audit_state(appliance.audit).state
+        self.audit_up.set(state == "ready")
+        self.audit_paused.set(state == "paused")
+        self.audit_quarantined.set(state == "quarantined")
+        if appliance.anchors is not None:
+            window = appliance.anchors.exposure()
+            self.exposure_seconds.set(math.nan if window.age_s is None else window.age_s)
+            self.exposure_alarm.set(window.alarm)
+            for sink in window.sinks:
+                self.anchored_size.labels(sink.sink).set(sink.size)
         return generate_latest(self.registry)
 
 

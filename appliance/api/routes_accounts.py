@@ -11,7 +11,14 @@ from appliance import __version__
 from appliance.accounts.api_keys import ApiKeyView
 from appliance.accounts.sessions import SessionView
 from appliance.accounts.views import AccountView
-from appliance.api.schemas import AccountRequest, ApiKeyRequest, SetupRequest, SignInRequest
+from appliance.api.schemas import (
+    AccountRequest,
+    ApiKeyRequest,
+    OwnPasswordRequest,
+    PasswordRequest,
+    SetupRequest,
+    SignInRequest,
+)
 from appliance.api.security import (
     appliance_of,
     client_address,
@@ -53,6 +60,18 @@ async def sign_out(request: Request, session: Annotated[SessionView, Depends(cur
     return response
 
 
+@routes.post("/sessions/current/password", status_code=204)
+async def change_own_password(request: Request, body: OwnPasswordRequest, caller: Caller) -> Response:
+    """Change one's own password. Every session of the account ends, this one too: sign in again."""
+    appliance = appliance_of(request)
+    await accounts.change_own_password(
+        appliance.accounts, appliance.audit, caller, body.current, body.password, client_address(request)
+    )
+    response = Response(status_code=204)
+    session_cookie_of(request).clear(response)
+    return response
+
+
 @routes.get("/setup")
 async def show_setup(request: Request) -> dict[str, bool]:
     """Whether a one-time link waits to be used. Says nothing else to strangers."""
@@ -69,8 +88,9 @@ async def set_up(request: Request, body: SetupRequest) -> dict[str, Any]:
 
 @routes.get("/accounts")
 async def list_accounts(request: Request, caller: Caller) -> dict[str, Any]:
-    """Every account."""
-    views = await accounts.list_accounts(appliance_of(request).accounts, caller)
+    """Every account. Reading is itself recorded."""
+    appliance = appliance_of(request)
+    views = await accounts.list_accounts(appliance.accounts, appliance.audit, caller)
     return {"data": [account_body(view) for view in views]}
 
 
@@ -98,10 +118,19 @@ async def enable_account(request: Request, name: str, caller: Caller) -> dict[st
     return account_body(await accounts.enable_account(appliance.accounts, appliance.audit, caller, name))
 
 
+@routes.post("/accounts/{name}/password", status_code=204)
+async def set_password(request: Request, name: str, body: PasswordRequest, caller: Caller) -> Response:
+    """Give an account another password; its sessions end."""
+    appliance = appliance_of(request)
+    await accounts.set_password(appliance.accounts, appliance.audit, caller, name, body.password)
+    return Response(status_code=204)
+
+
 @routes.get("/api-keys")
 async def list_api_keys(request: Request, caller: Caller) -> dict[str, Any]:
-    """An administrator sees every key, everybody else their own; secrets nobody."""
-    keys = await accounts.list_api_keys(appliance_of(request).accounts, caller)
+    """An administrator sees every key, everybody else their own; secrets nobody. Reading is itself recorded."""
+    appliance = appliance_of(request)
+    keys = await accounts.list_api_keys(appliance.accounts, appliance.audit, caller)
     return {"data": [api_key_body(key) for key in keys]}
 
 

@@ -11,9 +11,17 @@ from appliance import __version__
 from appliance.accounts.actions import Action, authorize
 from appliance.api.metrics import CONTENT_TYPE
 from appliance.api.security import appliance_of, current_principal
+from appliance.service.audit_state import audit_state
+from appliance.service.events import record_reading
 from appliance.types import Principal
 
 routes = APIRouter(tags=["system"])
+
+_REASONS = {
+    "paused": "the disk of the audit log is nearly full; recording resumes by itself when there is space",
+    "quarantined": "something outside remembers another or a longer audit log; run `appliance doctor`",
+    "unavailable": "the audit log does not record; run `appliance doctor`",
+}
 
 
 @routes.get("/healthz")
@@ -24,17 +32,25 @@ async def healthz() -> dict[str, str]:
 
 @routes.get("/readyz")
 async def readyz(request: Request) -> JSONResponse:
-    """Requests can be served: the engine is up and the audit log can record."""
+    """Requests can be served: the engine is up and the audit log can record. If not, `reasons` says why."""
     appliance = appliance_of(request)
-    engine = appliance.engine.status().state
-    checks = {"engine": engine, "audit": "ready" if appliance.audit.alive else "unavailable"}
+    log = audit_state(appliance.audit)
+    checks = {"engine": appliance.engine.status().state, "audit": log.state}
     ready = all(state == "ready" for state in checks.values())
     body: dict[str, Any] = {"status": "ready" if ready else "unavailable", "checks": checks, "version": __version__}
+    if log.state != "ready":
+        # Probes need no key: a stranger learns what is wrong, and nothing of where or who.
+        body["reasons"] = {"audit": _REASONS[log.state]}
     return JSONResponse(body, 200 if ready else 503)
 
 
 @routes.get("/metrics", response_class=Response)
 async def metrics(request: Request, caller: Annotated[Principal, Depends(current_principal)]) -> Response:
-    """Prometheus' text format. Needs a key with the scope `system.status`."""
+    """Prometheus' text format. Needs a key with the scope `system.status`. Reading is itself recorded."""
     authorize(caller, Action.SYSTEM_STATUS)
+    appliance = appliance_of(request)
+    # Figures about the machine show nothing of anybody. While nothing can be recorded they stay readable, so that an
+    # alarm about exactly that can be raised.
+    if audit_state(appliance.audit).state == "ready":
+        await record_reading(appliance.audit, caller, "system.metrics")
     return Response(request.app.state.metrics.render(appliance_of(request)), media_type=CONTENT_TYPE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -11,15 +10,19 @@ from appliance.api.disconnects import unless_disconnected
 from appliance.api.schemas import (
     DeidentifyRequest,
     DeidentifyResponse,
+    ReceiptBody,
+    ReviewRequest,
     RunRequest,
     RunResponse,
     deidentify_response,
+    receipt_body,
     run_response,
 )
 from appliance.api.security import appliance_of, current_principal
 from appliance.service import specialists
 from appliance.service.requests import Operation, SpecialistRequest, answer
-from appliance.types import Principal
+from appliance.service.review import Review, record_review
+from appliance.types import Principal, Span
 
 routes = APIRouter(prefix="/v1", tags=["text"])
 Caller = Annotated[Principal, Depends(current_principal)]
@@ -28,7 +31,7 @@ Caller = Annotated[Principal, Depends(current_principal)]
 @routes.post("/deidentify")
 async def deidentify(request: Request, body: DeidentifyRequest, caller: Caller) -> DeidentifyResponse:
     """Find identifiers in a text and replace them. Everything else stays, character for character."""
-    wanted = SpecialistRequest(body.text, body.specialist, Operation.DEIDENTIFY, body.style)
+    wanted = SpecialistRequest(body.text, body.specialist, Operation.DEIDENTIFY, body.style, body.subject)
     released = await unless_disconnected(request, answer(appliance_of(request), caller, wanted))
     _count(request, released.value.specialist.id, body.text)
     return deidentify_response(released.value, released.receipt, body.style)
@@ -37,7 +40,7 @@ async def deidentify(request: Request, body: DeidentifyRequest, caller: Caller) 
 @routes.post("/specialists/{specialist}/run")
 async def run(request: Request, specialist: str, body: RunRequest, caller: Caller) -> RunResponse:
     """Run one specialist on a text: spans of a tagger, labels of a classifier."""
-    wanted = SpecialistRequest(body.text, specialist)
+    wanted = SpecialistRequest(body.text, specialist, subject=body.subject)
     released = await unless_disconnected(request, answer(appliance_of(request), caller, wanted))
     _count(request, released.value.specialist.id, body.text)
     return run_response(released.value, released.receipt)
@@ -46,14 +49,24 @@ async def run(request: Request, specialist: str, body: RunRequest, caller: Calle
 @routes.get("/specialists")
 async def list_specialists(request: Request, caller: Caller) -> dict[str, Any]:
     """Which specialists are installed, what each is for and how good it was measured to be."""
-    registry = appliance_of(request).registry
-    return {"data": await asyncio.to_thread(specialists.list_cards, registry, caller)}
+    appliance = appliance_of(request)
+    return {"data": await specialists.list_cards(appliance.registry, appliance.audit, caller)}
 
 
 @routes.get("/specialists/{specialist}")
 async def show_specialist(request: Request, specialist: str, caller: Caller) -> dict[str, Any]:
     """The whole card of one specialist."""
-    return await asyncio.to_thread(specialists.show_card, appliance_of(request).registry, caller, specialist)
+    appliance = appliance_of(request)
+    return await specialists.show_card(appliance.registry, appliance.audit, caller, specialist)
+
+
+@routes.post("/exchanges/{exchange_id}/review", status_code=201)
+async def review(request: Request, exchange_id: str, body: ReviewRequest, caller: Caller) -> ReceiptBody:
+    """Record how a person corrected the findings of their own exchange; the corrected spans are sealed as content."""
+    appliance = appliance_of(request)
+    spans = [Span(span.start, span.end, span.label, 1.0) for span in body.spans]
+    receipt = await record_review(appliance, caller, Review(exchange_id, tuple(spans), body.subject))
+    return receipt_body(receipt)
 
 
 def _count(request: Request, specialist: str, text: str) -> None:

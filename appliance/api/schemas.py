@@ -15,18 +15,42 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_SUBJECT = Field(
+    default="",
+    description="whom the text is about, as a case or patient number of at most 128 characters: its contents can then "
+    "be found, held and destroyed by that. It enters no record",
+)
+
+
 class DeidentifyRequest(_Body):
     """A text to be de-identified. Its length is bounded by the site (`limits.text_chars_max`)."""
 
     text: str
     style: Literal["label", "mask", "surrogate"] = "label"
     specialist: str = Field(default="phi-deid", max_length=64)
+    subject: str = _SUBJECT
 
 
 class RunRequest(_Body):
     """A text for one specialist."""
 
     text: str
+    subject: str = _SUBJECT
+
+
+class ReviewedSpan(_Body):
+    """A finding as a person left it: characters `text[start:end]` of the original carry `label`."""
+
+    start: int = Field(ge=0)
+    end: int = Field(ge=1)
+    label: str = Field(pattern=r"^[A-Z][A-Z0-9_]{0,31}$")
+
+
+class ReviewRequest(_Body):
+    """All findings of an exchange after a person looked at them, also those that were right."""
+
+    spans: list[ReviewedSpan] = Field(max_length=10_000)
+    subject: str = _SUBJECT
 
 
 class SpanBody(_Body):
@@ -110,6 +134,19 @@ class AccountRequest(_Body):
     username: str = Field(max_length=64)
     password: str = Field(max_length=256)
     roles: list[Role] = Field(min_length=1, max_length=3)
+
+
+class PasswordRequest(_Body):
+    """Another password for an account."""
+
+    password: str = Field(max_length=256)
+
+
+class OwnPasswordRequest(_Body):
+    """One's own password, and the one that proves who asks."""
+
+    current: str = Field(max_length=256)
+    password: str = Field(max_length=256)
 
 
 class ApiKeyRequest(_Body):

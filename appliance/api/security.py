@@ -62,7 +62,7 @@ def session_cookie_of(request: Request) -> SessionCookie:
 
 
 def client_address(request: Request) -> str:
-    """The peer's address, for the limit on failed sign-ins."""
+    """The peer's address, for the limit on failed sign-ins and for records of refusals."""
     return request.client.host if request.client else "unknown"
 
 
@@ -71,7 +71,9 @@ async def current_session(request: Request) -> SessionView:
     secret = _cookie_secret(request)
     if secret is None:
         raise Unauthenticated("not signed in", hint="sign in, or send an API key: Authorization: Bearer clk_…")
-    return await asyncio.to_thread(appliance_of(request).accounts.session, secret)
+    session = await asyncio.to_thread(appliance_of(request).accounts.session, secret)
+    request.state.caller = session.principal  # whoever is refused after this is refused by name
+    return session
 
 
 async def current_principal(request: Request) -> Principal:
@@ -79,7 +81,8 @@ async def current_principal(request: Request) -> Principal:
     accounts = appliance_of(request).accounts
     bearer = _bearer_secret(request)
     if bearer is not None:
-        return await asyncio.to_thread(accounts.authenticate_api_key, bearer)
+        request.state.caller = await asyncio.to_thread(accounts.authenticate_api_key, bearer)
+        return request.state.caller
     session = await current_session(request)
     if request.method not in _SAFE_METHODS:
         sent = request.headers.get(CSRF_HEADER, "")

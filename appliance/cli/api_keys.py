@@ -11,7 +11,7 @@ from appliance.accounts.api_keys import ApiKeyView
 from appliance.api.routes_accounts import api_key_body
 from appliance.cli.terminal import HomeOption, JsonOption, configured, operator, print_json, print_table, run, say
 from appliance.service import accounts
-from appliance.service.appliance import open_accounts, open_directory
+from appliance.service.appliance import open_accounts
 
 commands = typer.Typer(no_args_is_help=True, help="Keys for programs that call the API.")
 
@@ -52,8 +52,8 @@ def list_keys(as_json: JsonOption = False, home: HomeOption = None) -> None:
     config = configured(home)
 
     async def read() -> tuple[ApiKeyView, ...]:
-        with open_directory(config) as directory:
-            return await accounts.list_api_keys(directory, operator())
+        async with open_accounts(config) as (directory, log):
+            return await accounts.list_api_keys(directory, log, operator())
 
     bodies = [api_key_body(key) for key in run(read)]
     if as_json:

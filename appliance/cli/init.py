@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from appliance import __version__
 from appliance.cli.terminal import HomeOption, configured, operator, reported, run, say, working
+from appliance.config import Config
 from appliance.errors import HomeExists
 from appliance.service import initialise as initialisation
 from appliance.service.appliance import open_log
@@ -38,13 +41,14 @@ def init(
                 return
             raise
 
-    async def record_creation() -> None:
-        async with open_log(config) as log:
-            await log.append(new_event("appliance.initialised", operator().id, Outcome.COMPLETED))
-
-    run(record_creation)
+    run(lambda: _record(config, "appliance.initialised"))
     say(f"ready: {config.home.root}")
     say(f"the root key is {config.home.root_key_file}; keep a copy on another medium, or nobody can read the log")
+
+
+async def _record(config: Config, event: str) -> None:
+    async with open_log(config) as log:
+        await log.append(new_event(event, operator().id, Outcome.COMPLETED, {"version": __version__}))
 
 
 def upgrade(home: HomeOption = None) -> None:
@@ -55,6 +59,8 @@ def upgrade(home: HomeOption = None) -> None:
     config = configured(home)
     with reported():
         check_marker(config.home)
-        with hold_server_lock(config.home), working() as step:
-            initialisation.upgrade(config, progress=step)
+        with hold_server_lock(config.home):
+            with working() as step:
+                initialisation.upgrade(config, progress=step)
+            asyncio.run(_record(config, "appliance.upgraded"))
     say(f"ready: {config.home.root}")

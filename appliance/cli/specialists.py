@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,10 +13,10 @@ from appliance.cli.terminal import (
     operator,
     print_json,
     print_table,
-    reported,
+    run,
     stdout,
 )
-from appliance.service.appliance import open_registry
+from appliance.service.appliance import open_log, open_registry
 from appliance.service.specialists import list_cards, show_card
 
 commands = typer.Typer(no_args_is_help=True, help="Which specialists are installed, and what each promises.")
@@ -28,8 +28,14 @@ def list_specialists(as_json: JsonOption = False, home: HomeOption = None) -> No
 
     Example: appliance specialists list --json
     """
-    with reported(), open_registry(configured(home)) as registry:
-        cards = list_cards(registry, operator())
+    config = configured(home)
+
+    async def read() -> list[dict[str, Any]]:
+        async with open_log(config) as log:
+            with open_registry(config) as registry:
+                return await list_cards(registry, log, operator())
+
+    cards = run(read)
     if as_json:
         print_json(cards)
         return
@@ -47,8 +53,14 @@ def show_specialist(
 
     Example: appliance specialists show phi-deid
     """
-    with reported(), open_registry(configured(home)) as registry:
-        card = show_card(registry, operator(), specialist)
+    config = configured(home)
+
+    async def read() -> dict[str, Any]:
+        async with open_log(config) as log:
+            with open_registry(config) as registry:
+                return await show_card(registry, log, operator(), specialist)
+
+    card = run(read)
     if as_json:
         print_json(card)
         return

@@ -7,7 +7,9 @@ import codecs
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 
@@ -34,6 +36,10 @@ from appliance.service.appliance import Appliance, open_appliance
 from appliance.service.requests import Answer, Operation, SpecialistRequest, answer
 
 Style = Literal["label", "mask", "surrogate"]
+SubjectOption = Annotated[
+    str,
+    typer.Option(help="Whom the text is about (a case or patient number): its contents can be destroyed by that."),
+]
 _LINES_AT_ONCE = 16  # lines in work together, so that the engine can batch them
 
 
@@ -43,6 +49,7 @@ def deidentify(
         Style, typer.Option(help="label: [NAME 1]; mask: one █ a character; surrogate: made-up values.")
     ] = "label",
     specialist: Annotated[str, typer.Option(help="Which specialist marks the identifiers.")] = "phi-deid",
+    subject: SubjectOption = "",
     as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
@@ -50,31 +57,37 @@ def deidentify(
 
     Example: appliance deidentify note.txt --style surrogate > clean.txt
     """
-    run(lambda: _deidentify(configured(home), file, style, specialist, as_json))
+    wanted = partial(SpecialistRequest, specialist=specialist, operation=Operation.DEIDENTIFY, style=style)
+    run(lambda: _deidentify(configured(home), file, partial(wanted, subject=subject), as_json))
 
 
 def run_specialist(
     specialist: Annotated[str, typer.Argument(help="Id of the specialist, as `appliance specialists list` shows.")],
-    jsonl: Annotated[Path, typer.Option("--jsonl", help='Input: one {"id": …, "text": …} a line.')],
+    jsonl: Annotated[
+        Path, typer.Option("--jsonl", help='Input: one {"id": …, "text": …} a line; "subject" may be given.')
+    ],
     out: Annotated[Path, typer.Option("--out", help="Output: one JSON line for each input line, in the same order.")],
+    subject: SubjectOption = "",
     home: HomeOption = None,
 ) -> None:
     """Run a specialist over a file of JSON lines. Exit status 3: some lines failed, and say why.
 
     Example: appliance run phi-deid --jsonl notes.jsonl --out spans.jsonl
     """
-    failed = run(lambda: _run_lines(configured(home), specialist, jsonl, out))
+    failed = run(lambda: _run_lines(configured(home), specialist, subject, jsonl, out))
     if failed:
         raise typer.Exit(SOME_LINES_FAILED)
 
 
-async def _deidentify(config: Config, file: str, style: Style, specialist: str, as_json: bool) -> None:
+async def _deidentify(
+    config: Config, file: str, request_for: Callable[[str], SpecialistRequest], as_json: bool
+) -> None:
     text = _read_text(file, config.limits.text_chars_max)
-    async with open_appliance(config, via="cli", specialists=(specialist,)) as appliance:
-        wanted = SpecialistRequest(text, specialist, Operation.DEIDENTIFY, style)
+    wanted = request_for(text)
+    async with open_appliance(config, via="cli", specialists=(wanted.specialist,)) as appliance:
         released = await answer(appliance, operator(), wanted)
     if as_json:
-        body = deidentify_response(released.value, released.receipt, style)
+        body = deidentify_response(released.value, released.receipt, wanted.style)
         print_json(body.model_dump(include={"text", "spans", "receipt"}, mode="json"))
         return
     _summarise(released, text)
@@ -120,7 +133,7 @@ def _decode(raw: bytes, name: str) -> str:
         ) from None
 
 
-async def _run_lines(config: Config, specialist: str, source: Path, target: Path) -> int:
+async def _run_lines(config: Config, specialist: str, subject: str, source: Path, target: Path) -> int:
     """Run the whole file; returns how many lines failed. The output appears under its name when it is complete."""
     draft = target.with_name(target.name + ".partial")
     failed = 0
@@ -128,7 +141,7 @@ async def _run_lines(config: Config, specialist: str, source: Path, target: Path
         with source.open("rb") as lines, draft.open("wb") as output, progress_bar() as bar:
             task = bar.add_task(f"{specialist}", total=_count_lines(source))
             async with open_appliance(config, via="cli", specialists=(specialist,)) as appliance:
-                async for row in _answers(appliance, specialist, lines):
+                async for row in _answers(appliance, SpecialistRequest("", specialist, subject=subject), lines):
                     failed += "error" in row
                     output.write(json.dumps(row, allow_nan=False).encode() + b"\n")
                     bar.advance(TaskID(task))
@@ -150,12 +163,12 @@ def _count_lines(path: Path) -> int:
         return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b"")) or 1
 
 
-async def _answers(appliance: Appliance, specialist: str, lines: BinaryIO) -> AsyncIterator[dict[str, Any]]:
+async def _answers(appliance: Appliance, common: SpecialistRequest, lines: BinaryIO) -> AsyncIterator[dict[str, Any]]:
     """One output row for each input line, in order, with a bounded number of lines in work."""
     waiting: list[asyncio.Task[dict[str, Any]]] = []
     try:
         for raw in _bounded_lines(lines, appliance.config.limits.jsonl_line_bytes_max):
-            waiting.append(asyncio.create_task(_answer_line(appliance, specialist, raw)))
+            waiting.append(asyncio.create_task(_answer_line(appliance, common, raw)))
             if len(waiting) >= _LINES_AT_ONCE:
                 yield await waiting.pop(0)
         while waiting:
@@ -180,11 +193,12 @@ def _bounded_lines(lines: BinaryIO, bytes_max: int) -> Iterator[bytes | None]:
         yield None
 
 
-async def _answer_line(appliance: Appliance, specialist: str, raw: bytes | None) -> dict[str, Any]:
+async def _answer_line(appliance: Appliance, common: SpecialistRequest, raw: bytes | None) -> dict[str, Any]:
     line: dict[str, Any] = {"id": None}
     try:
         line |= _parse_line(raw, appliance.config.limits.jsonl_line_bytes_max)
-        released = await answer(appliance, operator(), SpecialistRequest(_text_of(line), specialist))
+        wanted = replace(common, text=_text_of(line), subject=_subject_of(line) or common.subject)
+        released = await answer(appliance, operator(), wanted)
     except InvalidRequest as error:
         # Only what this one line asked for is wrong; an engine or an audit log that fails ends the run.
         return {"id": line["id"], "error": {"code": error.code, "message": error.message}}
@@ -215,6 +229,13 @@ def _text_of(line: dict[str, Any]) -> str:
     if not isinstance(text, str):
         raise InvalidRequest('the line has no "text"')
     return text
+
+
+def _subject_of(line: dict[str, Any]) -> str:
+    subject = line.get("subject", "")
+    if not isinstance(subject, str):
+        raise InvalidRequest('the "subject" of the line is not a text')
+    return subject
 
 
 def _findings(released: Released[Answer]) -> dict[str, Any]:

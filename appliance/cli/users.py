@@ -12,7 +12,7 @@ from appliance.api.routes_accounts import account_body
 from appliance.cli.terminal import HomeOption, JsonOption, configured, operator, print_json, print_table, run, say
 from appliance.config import Config
 from appliance.service import accounts
-from appliance.service.appliance import open_accounts, open_directory
+from appliance.service.appliance import open_accounts
 
 commands = typer.Typer(no_args_is_help=True, help="Accounts of people.")
 
@@ -54,8 +54,8 @@ def list_users(as_json: JsonOption = False, home: HomeOption = None) -> None:
     config = configured(home)
 
     async def read() -> tuple[AccountView, ...]:
-        with open_directory(config) as directory:
-            return await accounts.list_accounts(directory, operator())
+        async with open_accounts(config) as (directory, log):
+            return await accounts.list_accounts(directory, log, operator())
 
     bodies = [account_body(account) for account in run(read)]
     if as_json:
@@ -92,6 +92,22 @@ def enable(name: NameArgument, home: HomeOption = None) -> None:
             return await accounts.enable_account(directory, log, operator(), name)
 
     say(f"enabled {run(change).name}")
+
+
+@commands.command("set-password")
+def set_password(name: NameArgument, home: HomeOption = None) -> None:
+    """Give an account another password; its sessions end. It is asked for, or read from standard input.
+
+    Example: appliance users set-password ana
+    """
+    config = configured(home)
+    password = read_password()
+
+    async def change() -> AccountView:
+        async with open_accounts(config) as (directory, log):
+            return await accounts.set_password(directory, log, operator(), name, password)
+
+    say(f"{run(change).name} has another password")
 
 
 @commands.command("setup-link")

@@ -19,18 +19,23 @@ from appliance.accounts.directory import Directory
 from appliance.accounts.sessions import SessionView, SignedIn
 from appliance.accounts.views import AccountView
 from appliance.audit.log import AuditLog
-from appliance.errors import ApplianceError
-from appliance.service.events import code_of, new_event
+from appliance.errors import ApplianceError, PermissionDenied, TooManyAttempts
+from appliance.service.events import ANONYMOUS, code_of, new_event, record_reading
 from appliance.types import AttributeValue, Outcome, Principal
 
 T = TypeVar("T")
-ANONYMOUS = "anonymous"
 
 
 async def sign_in(directory: Directory, log: AuditLog, name: str, password: str, address: str) -> SignedIn:
-    """A new browser session. Both the success and the refusal are recorded before the caller learns of either."""
+    """A new browser session. Both the success and the refusal are recorded before the caller learns of either.
+
+    Attempts beyond the limit are the caller's to record, as bounded denials. An administrator can sign in while the
+    log is paused: its reserve takes the record.
+    """
     try:
         signed_in = await asyncio.to_thread(directory.sign_in, name, password, address)
+    except TooManyAttempts:
+        raise
     except ApplianceError as error:
         # The name that was typed may be a password in the wrong field: it is not recorded.
         await log.append(
@@ -38,8 +43,10 @@ async def sign_in(directory: Directory, log: AuditLog, name: str, password: str,
         )
         raise
     principal = signed_in.session.principal
+    about: dict[str, AttributeValue] = {"address": address}
+    event = new_event("session.sign_in", principal.id, Outcome.COMPLETED, about, urgent=_is_administrator(principal))
     try:
-        await log.append(new_event("session.sign_in", principal.id, Outcome.COMPLETED, {"address": address}))
+        await log.append(event)
     except ApplianceError:
         await asyncio.to_thread(directory.sign_out, signed_in.secret)
         raise
@@ -47,9 +54,14 @@ async def sign_in(directory: Directory, log: AuditLog, name: str, password: str,
 
 
 async def sign_out(directory: Directory, log: AuditLog, session: SessionView, secret: str) -> None:
-    """End a browser session. It ends even if the end cannot be recorded."""
-    await asyncio.to_thread(directory.sign_out, secret)
-    await log.append(new_event("session.sign_out", session.principal.id, Outcome.COMPLETED))
+    """End a browser session. It ends even if the end cannot be recorded; a failure to end it is recorded too."""
+    actor, urgent = session.principal.id, _is_administrator(session.principal)
+    try:
+        await asyncio.to_thread(directory.sign_out, secret)
+    except ApplianceError as error:
+        await log.append(new_event("session.sign_out", actor, Outcome.FAILED, {"error": error.code}, urgent=urgent))
+        raise
+    await log.append(new_event("session.sign_out", actor, Outcome.COMPLETED, urgent=urgent))
 
 
 async def create_setup_link(directory: Directory, log: AuditLog, principal: Principal, *, recover: bool = False) -> str:
@@ -81,9 +93,10 @@ async def create_account(
     )
 
 
-async def list_accounts(directory: Directory, principal: Principal) -> tuple[AccountView, ...]:
+async def list_accounts(directory: Directory, log: AuditLog, principal: Principal) -> tuple[AccountView, ...]:
     """Every account. Raises `PermissionDenied`."""
     authorize(principal, Action.ACCOUNTS_MANAGE)
+    await record_reading(log, principal, "account.list")
     return tuple(await asyncio.to_thread(directory.list_accounts))
 
 
@@ -97,6 +110,40 @@ async def enable_account(directory: Directory, log: AuditLog, principal: Princip
     """A disabled account works again. Raises `PermissionDenied`, `AccountNotFound`."""
     work: Callable[[Change], AccountView] = lambda change: change.enable_account(name)  # noqa: E731
     return await _administered(directory, log, principal, "account.enabled", work, {"account": name[:64]})
+
+
+async def set_password(
+    directory: Directory, log: AuditLog, principal: Principal, name: str, password: str
+) -> AccountView:
+    """Another password for any account; its sessions end. Raises `PermissionDenied`, `AccountNotFound`."""
+    work: Callable[[Change], AccountView] = lambda change: change.set_password(name, password)  # noqa: E731
+    return await _administered(directory, log, principal, "account.password_set", work, {"account": name[:64]})
+
+
+async def change_own_password(
+    directory: Directory, log: AuditLog, principal: Principal, current: str, password: str, address: str
+) -> AccountView:
+    """One's own password, proven by the current one; every session of the account ends, this one too.
+
+    Raises `Unauthenticated` or `TooManyAttempts` as a sign-in does: whoever found an open browser learns nothing.
+    """
+    about: dict[str, AttributeValue] = {"account": principal.name[:64], "own": True}
+    try:
+        if principal.kind != "user":
+            raise PermissionDenied("only a person has a password", hint="sign in with a user name")
+        proven = await asyncio.to_thread(directory.sign_in, principal.name, current, address)
+    except TooManyAttempts:
+        raise
+    except ApplianceError as error:
+        await log.append(
+            new_event("account.password_set", principal.id, Outcome.REFUSED, about | {"error": error.code})
+        )
+        raise
+    work: Callable[[Change], AccountView] = lambda change: change.set_password(principal.name, password)  # noqa: E731
+    try:
+        return await _recorded(directory, log, principal.id, "account.password_set", work, about)
+    finally:
+        await asyncio.to_thread(directory.sign_out, proven.secret)  # the session that only proved the password
 
 
 async def create_api_key(
@@ -120,11 +167,12 @@ async def create_api_key(
     )
 
 
-async def list_api_keys(directory: Directory, principal: Principal) -> tuple[ApiKeyView, ...]:
+async def list_api_keys(directory: Directory, log: AuditLog, principal: Principal) -> tuple[ApiKeyView, ...]:
     """An administrator sees every key, everybody else their own; secrets nobody. Raises `PermissionDenied`."""
     owner = None if Action.API_KEYS_MANAGE in actions_of(principal) else principal.name
     if owner is not None:
         authorize(principal, Action.API_KEYS_OWN)
+    await record_reading(log, principal, "api_key.list", {"all": owner is None})
     return tuple(await asyncio.to_thread(directory.list_api_keys, owner=owner))
 
 
@@ -142,6 +190,10 @@ async def revoke_api_key(directory: Directory, log: AuditLog, principal: Princip
     )
 
 
+def _is_administrator(principal: Principal) -> bool:
+    return Action.ACCOUNTS_MANAGE in actions_of(principal)
+
+
 def _authorize_keys(principal: Principal, owner: str | None) -> None:
     own = owner is not None and owner.casefold() == principal.name.casefold()
     authorize(principal, Action.API_KEYS_OWN if own else Action.API_KEYS_MANAGE)
@@ -156,7 +208,7 @@ async def _administered(
     attributes: dict[str, AttributeValue],
 ) -> T:
     authorize(principal, Action.ACCOUNTS_MANAGE)
-    return await _recorded(directory, log, principal.id, event, work, attributes)
+    return await _recorded(directory, log, principal.id, event, work, attributes, urgent=True)
 
 
 async def _recorded(
@@ -166,13 +218,17 @@ async def _recorded(
     event: str,
     work: Callable[[Change], T],
     attributes: dict[str, AttributeValue] | None = None,
+    *,
+    urgent: bool = False,
 ) -> T:
     """Do `work`, record it durably, then make it visible. A refusal is recorded too.
+
+    `urgent`: also while the log is paused, because whoever administers may have to act then.
 
     The record comes first: a change without a record cannot happen. If the process dies before the commit, the
     record names a change that is not there; the next start voids it (`service/recovery.py`).
     """
-    announced = new_event(event, actor, Outcome.COMPLETED, attributes)
+    announced = new_event(event, actor, Outcome.COMPLETED, attributes, urgent=urgent)
     try:
         with directory.change(announced.record_id, by=actor) as change:
             result = await asyncio.to_thread(work, change)
@@ -180,6 +236,6 @@ async def _recorded(
             await asyncio.to_thread(change.commit)
     except ApplianceError as error:
         refused: dict[str, AttributeValue] = {"error": code_of(error), **(attributes or {})}
-        await log.append(new_event(event, actor, Outcome.REFUSED, refused))
+        await log.append(new_event(event, actor, Outcome.REFUSED, refused, urgent=urgent))
         raise
     return result

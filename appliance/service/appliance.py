@@ -10,36 +10,45 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from appliance import __version__
 from appliance.accounts.directory import Directory
 from appliance.audit.log import AuditLog
-from appliance.audit.root_key import read_root_key
+from appliance.audit.root_source import unlock
 from appliance.config import Config
 from appliance.engine.client import Engine, EngineEvent
 from appliance.errors import ApplianceError
-from appliance.service.events import Via, new_event
+from appliance.service.anchoring import Anchors, anchored, ask_before_recording
+from appliance.service.command_marks import hold_mark
+from appliance.service.configuration import configuration_sha256
+from appliance.service.denials import Denials
+from appliance.service.event_names import STARTED
+from appliance.service.events import SYSTEM, Via, new_event
 from appliance.service.home import check_home, check_marker
-from appliance.service.recovery import recover
+from appliance.service.recovery import close_abandoned, recover
+from appliance.service.unlocking import open_unlocked
 from appliance.specialists.base_model import open_base_model
-from appliance.specialists.registry import Registry
+from appliance.specialists.registry import Registry, SpecialistEntry
 from appliance.specialists.tokenization import WordPiece
 from appliance.storage.database import Engine as DatabaseEngine
 from appliance.storage.database import open_database
 from appliance.storage.revisions import require_current
 from appliance.types import AttributeValue, Outcome
 
-SYSTEM = "system"
 _ENGINE_EVENTS_MAX = 100
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Appliance:
-    """The opened rooms of one data folder. `via` says whose exchanges these are (see `service/recovery.py`)."""
+    """The opened rooms of one data folder.
+
+    `process` is part of every record of an exchange: whose it is, should this process die (`service/recovery.py`).
+    """
 
     config: Config
     via: Via
@@ -48,6 +57,9 @@ class Appliance:
     registry: Registry
     engine: Engine
     wordpiece: WordPiece
+    denials: Denials
+    process: Mapping[str, AttributeValue]
+    anchors: Anchors | None = None  # opened by a server
 
 
 @asynccontextmanager
@@ -59,16 +71,19 @@ async def open_appliance(
     Raises a `HomeError`, `WrongKey`, `KeystoreInvalid`, `AuditUnavailable`, `ModelFileRefused`, `EngineUnavailable`.
     """
     await asyncio.to_thread(check_home, config.home)
+    root_key = unlock(config)  # before anything that has a time limit: a person may be typing
     async with AsyncExitStack() as stack:
         directory = stack.enter_context(open_directory(config))
         registry = stack.enter_context(open_registry(config))
         base = await asyncio.to_thread(open_base_model, config.home)
         wordpiece = await asyncio.to_thread(WordPiece.from_vocab, base.vocabulary)
         watcher = _EngineWatcher()
+        if via == "server":
+            await ask_before_recording(config)
         # The log and the worker start side by side: each mostly waits for its process. Both are awaited even when one
         # fails, so that the other is closed in order and the reason is the error itself, not a group of errors.
         log, engine = await asyncio.gather(
-            _open_log(config),
+            _open_log(config, root_key),
             Engine.start(config.engine, base.path, base.sha256, config.home.runtime, on_event=watcher.note),
             return_exceptions=True,
         )
@@ -79,28 +94,73 @@ async def open_appliance(
             raise log
         if isinstance(engine, BaseException):
             raise engine
-        appliance = Appliance(config, via, directory, log, registry, engine, wordpiece)
         wanted = registry.list() if specialists is None else [registry.get(name) for name in specialists]
         for entry in wanted:
             await engine.load(entry.adapter())
-        if via == "server":
-            await recover(directory, log)
-            await log.append(new_event("appliance.started", SYSTEM, Outcome.COMPLETED, {"version": __version__}))
-        watching = asyncio.create_task(watcher.record(log))
+        await close_abandoned(config.home, log)
+        process: dict[str, AttributeValue] = {"via": via}
+        if via == "cli":
+            process |= stack.enter_context(hold_mark(config.home, await _size(log))).attributes()
+        denials = Denials(log, config.limits.denials_per_minute)
+        anchors = await stack.enter_async_context(anchored(config, log)) if via == "server" else None
+        appliance = Appliance(config, via, directory, log, registry, engine, wordpiece, denials, process, anchors)
+        if via == "server" and log.quarantine is None:  # a quarantined log is served to be read
+            await recover(directory, log, config.home)
+            await _record_start(config, log, wanted)
         try:
-            yield appliance
+            outside = (anchors.watch(),) if anchors else ()
+            async with _in_background(watcher.record(log), denials.watch(), *outside):
+                yield appliance
         finally:
-            watching.cancel()
             if via == "server" and log.alive:
+                await denials.flush(everything=True)
                 await log.append(new_event("appliance.stopped", SYSTEM, Outcome.COMPLETED))
 
 
+async def _record_start(config: Config, log: AuditLog, loaded: Collection[SpecialistEntry]) -> None:
+    """What serves from now on: the release, the configuration and the specialists."""
+    about: dict[str, AttributeValue] = {
+        "version": __version__,
+        "configuration_sha256": configuration_sha256(config),
+        "specialists": len(loaded),
+    }
+    await log.append(new_event(STARTED, SYSTEM, Outcome.COMPLETED, about))
+    for entry in loaded:
+        which: dict[str, AttributeValue] = {
+            "specialist": entry.ref.id,
+            "specialist_version": entry.ref.version,
+            "specialist_sha256": entry.ref.sha256,
+        }
+        await log.append(new_event("specialist.loaded", SYSTEM, Outcome.COMPLETED, which))
+
+
 @asynccontextmanager
-async def open_log(config: Config) -> AsyncIterator[AuditLog]:
-    """The audit log alone, for commands that need no engine."""
-    await asyncio.to_thread(check_home, config.home)
-    log = await _open_log(config)
+async def _in_background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run these as long as the block lasts."""
+    tasks = [asyncio.create_task(one) for one in work]
     try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def _size(log: AuditLog) -> int:
+    """How many records are in the log."""
+    note = await asyncio.to_thread(log.checkpoint)
+    return int(note.split("\n", 2)[1])
+
+
+@asynccontextmanager
+async def open_log(config: Config, root_key: bytes | None = None) -> AsyncIterator[AuditLog]:
+    """The audit log alone, for commands that need no engine. `root_key`: for those who unlocked the keys already."""
+    await asyncio.to_thread(check_home, config.home)
+    log = await _open_log(config, root_key)
+    try:
+        await close_abandoned(config.home, log)
         yield log
     finally:
         await log.close()
@@ -128,9 +188,8 @@ def open_registry(config: Config) -> Iterator[Registry]:
         yield Registry(engine, config.home, config.specialists)
 
 
-async def _open_log(config: Config) -> AuditLog:
-    root_key = await asyncio.to_thread(read_root_key, config.home.root_key_file)
-    return await AuditLog.open(config, root_key)
+async def _open_log(config: Config, root_key: bytes | None = None) -> AuditLog:
+    return await open_unlocked(config, unlock(config) if root_key is None else root_key)
 
 
 @contextmanager

@@ -6,16 +6,26 @@
         ...                                  # may fail or be cancelled: one closing record
         return await exchange.close(answer, content, attributes)  # durable before anything is released
 
-The only exit without a closing record is an audit store that cannot record: then nothing is released either, and
+An answer that is made piece by piece is recorded piece by piece; each leaves only as what `window` returns, and the
+closing record binds the hash of them all:
+
+    async for released in stream_exchange(exchange, text, attributes, chunks):
+        await send(released.value)           # a `Released[bytes]`, and at last a `Released[StreamEnd]`
+
+What was released is always a part of what was recorded. A window that was recorded and did not leave any more is
+allowed, and so is one after the last that the closing record counts: the store did not say in time that it is there.
+
+The only exit without a closing record is an audit store that cannot record it: then nothing is released either, and
 the exchange is closed at the next start (`service/recovery.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -23,6 +33,7 @@ from typing import Any, TypeVar
 from appliance import errors
 from appliance.audit.gate import Released, release
 from appliance.audit.log import AuditLog
+from appliance.service.event_names import WINDOW
 from appliance.service.events import code_of, new_event
 from appliance.types import AttributeValue, Outcome, Principal, Receipt
 
@@ -30,6 +41,16 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _REFUSALS = (errors.InvalidRequest, errors.PermissionDenied, errors.NotFound, errors.Conflict, errors.QueueFull)
+NOT_RECORDED = (errors.AuditUnavailable, errors.AuditQuarantined)  # the record may be there, or may not
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """The end of a streamed answer: so many windows, and the SHA-256 (hex) of their bytes in order."""
+
+    windows: int
+    size: int
+    sha256: str
 
 
 @dataclass(slots=True)
@@ -40,19 +61,47 @@ class Exchange:
     event: str
     principal: Principal
     attributes: dict[str, AttributeValue]
+    subject: str = ""
     id: str = field(default_factory=lambda: secrets.token_hex(16))
     opened: bool = False
     closed: bool = False
+    undecided: bool = False  # the opening record may be there or not: the next start finds out
+    broken: bool = False  # a window was not recorded: nothing more may leave
+    windows: int = 0
+    size: int = 0
+    whole: Any = field(default_factory=hashlib.sha256)
 
     async def open(self, content: bytes, attributes: dict[str, AttributeValue]) -> Receipt:
         """Record that the request was accepted. Nothing may run for it before this returns."""
         assert not self.opened and not self.closed, "an exchange opens once"
         self.attributes |= attributes
-        receipt = await self._append(Outcome.ACCEPTED, {}, content)
+        try:
+            receipt = await self._append(Outcome.ACCEPTED, {}, content)
+        except NOT_RECORDED:
+            self.undecided = True
+            raise
         self.opened = True
         return receipt
 
-    async def close(self, answer: T, content: bytes, attributes: dict[str, AttributeValue]) -> Released[T]:
+    async def window(self, chunk: bytes) -> Released[bytes]:
+        """Record one piece of the answer and hand it out. After an error nothing more can leave this exchange."""
+        assert self.opened and not self.closed, "an exchange is open while its answer is streamed"
+        assert chunk and not self.broken, "windows have bytes, and none follows one that was not recorded"
+        # The piece is said to belong to an answer that is not complete: only the closing record ends the exchange.
+        appending = asyncio.ensure_future(self._append(Outcome.ACCEPTED, {"window": self.windows}, chunk, event=WINDOW))
+        try:
+            receipt = await asyncio.shield(appending)
+        finally:
+            # Even when the client goes now, this record is on its way: the closing record comes after it.
+            if await _outcome_of_append(appending) is None:
+                self.windows += 1
+                self.size += len(chunk)
+                self.whole.update(chunk)
+            else:
+                self.broken = True
+        return release(chunk, receipt)
+
+    async def close(self, answer: T, content: bytes | None, attributes: dict[str, AttributeValue]) -> Released[T]:
         """Record the answer and hand it out; the caller may show nothing that did not come through here.
 
         `content` is the answer as it is sealed into the record.
@@ -65,40 +114,86 @@ class Exchange:
             # Even when the client goes now, this record is on its way and may be stored: another one must not
             # contradict it. Only a record that was certainly not made leaves the exchange open.
             failure = await _outcome_of_append(closing)
-            self.closed = failure is None or isinstance(failure, errors.AuditUnavailable)
+            self.closed = failure is None or isinstance(failure, NOT_RECORDED)
         return release(answer, receipt)
 
+    async def close_stream(self, attributes: dict[str, AttributeValue]) -> Released[StreamEnd]:
+        """Record that the streamed answer is complete, with the hash of the whole."""
+        assert not self.broken, "an answer with a window that was not recorded is not complete"
+        return await self.close(self.end(), None, attributes | self._said())
+
     async def close_without_answer(self, error: BaseException) -> None:
-        """Record why nothing was released."""
+        """Record why nothing was released, or nothing more than the windows it counts."""
         assert not self.closed
         self.closed = True
-        await self._append(outcome_of(error), {"error": code_of(error)}, None)
+        said = self._said() if self.windows else {}
+        await self._append(outcome_of(error), {"error": code_of(error), **said}, None)
 
-    async def _append(self, outcome: Outcome, attributes: dict[str, AttributeValue], content: bytes | None) -> Receipt:
-        event = new_event(
-            self.event,
-            self.principal.id,
-            outcome,
-            self.attributes | attributes,
-            exchange_id=self.id,
-            content=content,
+    def end(self) -> StreamEnd:
+        """What was streamed so far."""
+        return StreamEnd(self.windows, self.size, self.whole.hexdigest())
+
+    def _said(self) -> dict[str, AttributeValue]:
+        end = self.end()
+        return {"windows": end.windows, "answer_bytes": end.size, "answer_sha256": end.sha256}
+
+    async def _append(
+        self,
+        outcome: Outcome,
+        attributes: dict[str, AttributeValue],
+        content: bytes | None,
+        *,
+        event: str | None = None,
+    ) -> Receipt:
+        return await self.audit.append(
+            new_event(
+                event or self.event,
+                self.principal.id,
+                outcome,
+                self.attributes | attributes,
+                exchange_id=self.id,
+                content=content,
+                subject=self.subject,
+            )
         )
-        return await self.audit.append(event)
 
 
 @asynccontextmanager
 async def recorded_exchange(
-    audit: AuditLog, principal: Principal, event: str, attributes: dict[str, AttributeValue]
+    audit: AuditLog, principal: Principal, event: str, attributes: dict[str, AttributeValue], *, subject: str = ""
 ) -> AsyncIterator[Exchange]:
-    """An exchange that is closed on every way out of the block."""
-    exchange = Exchange(audit, event, principal, dict(attributes))
+    """An exchange that is closed on every way out of the block. `subject`: whom its contents are about."""
+    exchange = Exchange(audit, event, principal, dict(attributes), subject)
     try:
         yield exchange
     except BaseException as error:
-        if not exchange.closed and not isinstance(error, errors.AuditUnavailable):
+        if not exchange.closed and not exchange.undecided:
             await _close_shielded(exchange, error)
         raise
     assert exchange.closed, "the block returned without closing the exchange"
+
+
+async def stream_exchange(
+    exchange: Exchange,
+    request: bytes,
+    attributes: dict[str, AttributeValue],
+    chunks: AsyncIterator[bytes],
+    closing: Callable[[], dict[str, AttributeValue]] = dict,
+) -> AsyncIterator[Released[bytes] | Released[StreamEnd]]:
+    """Open, one released window for each chunk, close. Inside the block of `recorded_exchange`.
+
+    `closing` gives what is known of the answer once it is complete. A consumer that stops early closes the exchange
+    as cancelled; `chunks` is closed in every case, which stops whatever makes them.
+    """
+    await exchange.open(request, attributes)
+    try:
+        async for chunk in chunks:
+            if chunk:
+                yield await exchange.window(chunk)
+    finally:
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()
+    yield await exchange.close_stream(closing())
 
 
 async def _close_shielded(exchange: Exchange, error: BaseException) -> None:
@@ -120,6 +215,6 @@ async def _outcome_of_append(appending: asyncio.Future[Any]) -> BaseException | 
 
 def outcome_of(error: BaseException) -> Outcome:
     """How an exchange that ended with `error` is recorded."""
-    if isinstance(error, asyncio.CancelledError | errors.RequestCancelled):
+    if isinstance(error, asyncio.CancelledError | GeneratorExit | errors.RequestCancelled):
         return Outcome.CANCELLED
     return Outcome.REFUSED if isinstance(error, _REFUSALS) else Outcome.FAILED

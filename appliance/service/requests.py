@@ -23,6 +23,7 @@ from appliance.config import LimitsConfig
 from appliance.errors import InputEmpty, InputNotText, InputTooLong, UnknownOption
 from appliance.service.appliance import Appliance
 from appliance.service.exchange import recorded_exchange
+from appliance.service.subjects import check_subject
 from appliance.specialists.deid.redaction import Redaction, Style, redact
 from appliance.specialists.registry import SpecialistEntry
 from appliance.specialists.tasks import classify, tag
@@ -38,12 +39,16 @@ class Operation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SpecialistRequest:
-    """One text for one specialist. `style` matters to `DEIDENTIFY` only."""
+    """One text for one specialist. `style` matters to `DEIDENTIFY` only.
+
+    `subject`: whom the text is about (a case or patient number), so that it can be found and destroyed by that.
+    """
 
     text: str
     specialist: str
     operation: Operation = Operation.RUN
     style: Style = "label"
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +73,11 @@ async def answer(appliance: Appliance, principal: Principal, request: Specialist
     record cannot be made (nothing is released), `QueueFull`, `EngineUnavailable`, `DeadlineExceeded` from the engine.
     """
     started = time.monotonic()
-    about: dict[str, AttributeValue] = {"via": appliance.via, "requested": _recordable_id(request.specialist)}
-    async with recorded_exchange(appliance.audit, principal, f"specialist.{request.operation}", about) as exchange:
+    about: dict[str, AttributeValue] = {**appliance.process, "requested": _recordable_id(request.specialist)}
+    async with recorded_exchange(appliance.audit, principal, _EVENTS[request.operation], about) as exchange:
         authorize(principal, Action.SPECIALIST_RUN)
         check_text(request.text, appliance.config.limits)
+        exchange.subject = check_subject(request.subject)
         entry = await asyncio.to_thread(appliance.registry.get, request.specialist)
         task = _TASKS[_task_for(entry, request)]
         prepared = await asyncio.to_thread(
@@ -118,6 +124,7 @@ def answer_content(result: Answer) -> bytes:
     return msgspec.json.encode(body, order="sorted")
 
 
+_EVENTS = {Operation.RUN: "specialist.run", Operation.DEIDENTIFY: "specialist.deidentify"}
 _SPECIALIST_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _TASKS = {Task.TAG: tag, Task.CLASSIFY: classify}
 
@@ -146,7 +153,7 @@ def _finish(
     started: float,
 ) -> Answer:
     if isinstance(prepared, classify.PreparedClassify):
-        labels = classify.finish(prepared, outputs)
+        labels = classify.finish(prepared, outputs).labels
         return Answer(entry.ref, labels=labels, elapsed_ms=_milliseconds_since(started))
     spans = tag.finish(prepared, outputs)
     redaction = None

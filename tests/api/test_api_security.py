@@ -20,6 +20,7 @@ GUARDED = [
     ("POST", "/v1/api-keys"),
     ("GET", "/v1/sessions/current"),
     ("DELETE", "/v1/sessions/current"),
+    ("POST", "/v1/sessions/current/password"),
     ("GET", "/metrics"),
 ]
 

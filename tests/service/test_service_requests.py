@@ -43,6 +43,7 @@ from tests.specialist_files import CLASSES, TAGS, write_classifier, write_tagger
 
 ANA = Principal("user:1", "ana", "user", frozenset({"user"}))
 AUDITOR = Principal("user:2", "aude", "user", frozenset({"auditor"}))
+SERVED = {"via": "server"}
 COLUMNS = 1 + 2 * len(TAGS)
 TEXT = "Ana wrote to ana@example.org on Monday."
 CLOSING = (Outcome.COMPLETED, Outcome.REFUSED, Outcome.FAILED, Outcome.CANCELLED)
@@ -86,6 +87,8 @@ def opened(site):
             "registry": registry,
             "engine": engine or ScriptedEngine(COLUMNS),
             "wordpiece": wordpiece,
+            "denials": None,
+            "process": SERVED,
         }
         return Appliance(**(rooms | changes))
 
@@ -324,7 +327,7 @@ def test_whatever_fails_in_requests_at_once_what_is_released_is_recorded(site, f
     async def one(fault: str):
         error = raising(EngineUnavailable("died"))
         engine = ScriptedEngine(COLUMNS, **{f"on_{name}": error for name in ("load", "encode") if name == fault})
-        appliance = Appliance(config, "server", None, log, registry, engine, wordpiece)
+        appliance = Appliance(config, "server", None, log, registry, engine, wordpiece, None, SERVED)
         wanted = request(specialist="nobody" if fault == "nobody" else "marker")
         task = asyncio.ensure_future(answer(appliance, ANA, wanted))
         if fault == "cancel":
@@ -337,7 +340,7 @@ def test_whatever_fails_in_requests_at_once_what_is_released_is_recorded(site, f
 
     results = asyncio.run(all_at_once())
     recorded = {event.record_id: event for event in log.events}
-    outcomes_of(Appliance(config, "server", None, log, registry, None, wordpiece))
+    outcomes_of(Appliance(config, "server", None, log, registry, None, wordpiece, None, SERVED))
     for result in results:
         if not isinstance(result, BaseException):
             event = recorded[result.receipt.record_id]

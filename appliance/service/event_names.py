@@ -1,0 +1,184 @@
+"""Every event that the product records, with its class and what it means. A table and two functions; no state.
+
+    check_event("session.sign_in")      # returns the name, or raises UnknownOption with the known ones that are near
+    python -m appliance.service.event_names      # the table of audit/README.md; a test compares the two
+
+A name stays in this table for ever: logs are kept for years, and what they hold must be found and understood. The
+class decides how long a record is kept. `exchange`: part of somebody's exchange with a specialist. `administration`:
+accounts, keys, reading and administering the log, the machine. `public`: what the log says about itself, in clear
+(`audit/control.py` writes those).
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Literal
+
+from appliance.errors import UnknownOption
+
+Class = Literal["exchange", "administration", "public"]
+
+# The names that code compares with or chooses between; all others appear where they are recorded.
+STARTED = "appliance.started"
+VOIDED = "change.voided"
+WINDOW = "answer.window"
+DENIED = "request.denied"
+RELEASE_REQUESTED = "hold.release_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class EventName:
+    """One kind of event."""
+
+    name: str
+    record_class: Class
+    meaning: str
+
+
+_EXCHANGE = {
+    "specialist.run": "a specialist was run on a text: accepted, then how it ended",
+    "specialist.deidentify": "a text was de-identified: accepted, then how it ended",
+    WINDOW: "one piece of a streamed answer, recorded before it left",
+    "review.completed": "a person corrected the findings of their own exchange; the corrected spans are the content",
+}
+
+_ADMINISTRATION = {
+    "appliance.initialised": "the data folder was created",
+    "appliance.upgraded": "the data folder was brought up to a later release",
+    STARTED: "a server started: its release and the hash of its configuration",
+    "appliance.stopped": "a server stopped in order",
+    "specialist.loaded": "a server loaded this specialist: version and hash of its file",
+    "engine.event": "something happened to an engine worker; `kind` says what",
+    DENIED: "a request was refused for who sent it; with `count`: so many more from there within the minute",
+    "session.sign_in": "somebody signed in, or was refused",
+    "session.sign_out": "somebody signed out",
+    "setup.link_created": "a one-time link that makes an administrator was made",
+    "setup.link_used": "the one-time link was used, or was refused",
+    "account.created": "an account was created",
+    "account.disabled": "an account was disabled; its sessions ended",
+    "account.enabled": "a disabled account works again",
+    "account.password_set": "an account got another password; its sessions ended",
+    "account.list": "the accounts were read",
+    "api_key.created": "an API key was created",
+    "api_key.revoked": "an API key was revoked",
+    "api_key.list": "the API keys were read, without their secrets",
+    VOIDED: "a change that was recorded and did not happen, because the process died between the two",
+    "key.slot_added": "a passphrase or a key file may unlock the log: accepted, then how it ended",
+    "key.slot_changed": "a passphrase was replaced by another: accepted, then how it ended",
+    "key.slot_removed": "what unlocked the log by this slot unlocks it no more: accepted, then how it ended",
+    "key.rotated": "a key above the keys of records was replaced; `level` says which: accepted, then how it ended",
+    "key.passphrase_refused": "wrong passphrases were tried since the log was last unlocked; `failures` says how many",
+    "specialist.list": "the cards of the installed specialists were read",
+    "specialist.show": "the card of one specialist was read",
+    "system.metrics": "the counters for operators were read",
+    "doctor.examined": "the machine and the data folder were examined",
+    "audit.list": "records were listed",
+    "audit.show": "one record was read; `content` says whether its content was",
+    "audit.receipt": "the receipt of a record was read",
+    "audit.receipt_checked": "a receipt from outside was compared with the log",
+    "audit.checkpoint": "the newest checkpoint was read",
+    "audit.verify": "the log was verified",
+    "audit.export": "the log was exported; `format` says how",
+    "audit.search": "records were searched; the sought text is the content",
+    "audit.activity": "how much was recorded when was read",
+    "audit.exposure": "the age of the newest checkpoint outside the machine was read",
+    "audit.exposure_alarm": "no checkpoint left the machine for too long, or one does again; `state` says which",
+    "audit.epochs": "the epochs of the log were listed",
+    "audit.loss_declared": "somebody declared what a restored log has lost, and a new epoch began",
+    "audit.exposure_alarm": "the newest checkpoint outside became too old, or is fresh again; `state` says which",
+    "key.slot_added": "another passphrase or key file opens the keystore",
+    "key.slot_changed": "a passphrase was changed",
+    "key.slot_removed": "a passphrase or key file opens the keystore no more",
+    "key.rotated": "keys of one level were replaced; `level` says which",
+    "key.passphrase_refused": "wrong passphrases were tried since the last unlocking: so many",
+    "hold.list": "the legal holds were read",
+    "hold.place": "somebody placed a legal hold; the public `hold.set` follows",
+    RELEASE_REQUESTED: "a first person asked to release a legal hold",
+    "hold.release_approve": "a second person approved; the public `hold.release` follows",
+    "retention.list": "how long records are kept was read",
+    "retention.change": "somebody changed how long records are kept; the public `retention` follows",
+    "retention.run": "records whose time had come were looked for and destroyed",
+    "erasure.shred": "somebody had the content about one subject destroyed; the public `shred` follows",
+    "erasure.list": "what was destroyed was read",
+}
+
+_PUBLIC = {
+    "genesis": "the first record of a log: which log, and which key signs it",
+    "start": "recording began",
+    "stop": "recording ended in order",
+    "heartbeat": "recording goes on and nothing happened",
+    "clock.anomaly": "the wall clock moved by itself",
+    "key.rotate": "the signing key changed",
+    "key.distrust": "a signing key was compromised: what it signed later proves nothing",
+    "backup": "a copy of the log was made",
+    "tombstone": "these records lose their ciphertexts, on purpose",
+    "epoch": "this log continues another after a declared loss",
+    "purge": "the records of a class and month lose their ciphertexts: retention ended",
+    "shred": "contents lose their keys, on purpose",
+    "erased": "what an earlier record announced is destroyed",
+    "hold.set": "nothing that this covers is destroyed",
+    "hold.release": "a legal hold ended; two people approved",
+    "retention": "how long records of a class are kept",
+    "audit.paused": "recording paused, and with it every answer",
+    "audit.resumed": "recording goes on after a pause",
+}
+
+_CLASSES: dict[Class, dict[str, str]] = {
+    "exchange": _EXCHANGE,
+    "administration": _ADMINISTRATION,
+    "public": _PUBLIC,
+}
+EVENTS: dict[str, EventName] = {
+    name: EventName(name, record_class, meaning)
+    for record_class, names in _CLASSES.items()
+    for name, meaning in names.items()
+}
+
+# Every record that announces an account change which can be voided (`service/recovery.py`).
+CHANGES = frozenset(
+    {
+        "account.created",
+        "account.disabled",
+        "account.enabled",
+        "account.password_set",
+        "api_key.created",
+        "api_key.revoked",
+        "setup.link_created",
+        "setup.link_used",
+    }
+)
+CLASS_NUMBERS: dict[str, int] = {"exchange": 1, "administration": 2}  # as in record headers
+
+
+def check_event(name: str) -> str:
+    """The name, if it is one. Raises `UnknownOption` with the known ones."""
+    if name in EVENTS:
+        return name
+    near = difflib.get_close_matches(name[:64], EVENTS, n=3)
+    raise UnknownOption(
+        f"there is no event {name[:64]!r}",
+        hint=f"did you mean {' or '.join(near)}?" if near else f"events are {', '.join(sorted(EVENTS))}",
+    )
+
+
+def check_class(name: str) -> int:
+    """The number of a class that is kept and destroyed as a whole. Raises `UnknownOption` with the known ones."""
+    if name in CLASS_NUMBERS:
+        return CLASS_NUMBERS[name]
+    raise UnknownOption(f"there is no class {name[:64]!r}", hint=f"classes are {', '.join(CLASS_NUMBERS)}")
+
+
+def class_name(number: int) -> str:
+    """The name of a class in a header; an unknown one is shown as its number."""
+    return next((name for name, known in CLASS_NUMBERS.items() if known == number), str(number))
+
+
+def as_table() -> str:
+    """The table for people, in Markdown."""
+    rows = (f"| `{event.name}` | {event.record_class} | {event.meaning} |" for event in EVENTS.values())
+    return "\n".join(("| Event | Class | Says |", "|---|---|---|", *rows)) + "\n"
+
+
+if __name__ == "__main__":
+    print(as_table(), end="")
