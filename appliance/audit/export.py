@@ -4,12 +4,14 @@
     export_epochs([reader_e1, reader_e2], Path("audit.zip"), ciphertexts=False)   # one folder for each: e1/, e2/
     export_tiles(reader, Path("tiles"))                                      # C2SP tlog-tiles for anybody's tools
 
-Nothing is judged, repaired or left out on the way: finding faults is the verifier's work. The bundle ends at the
-checkpoint that was newest when the export began; records before it never change, so that many short reads see one
-state and a long export does not keep the write-ahead log from being recycled. Memory is bounded by a few records.
+Nothing is judged, repaired or left out on the way: finding faults is the verifier's work. Many short reads, so that a
+long export does not keep the write-ahead log from being recycled; memory is bounded by a few records.
 
-An export to a folder that was cut off goes on where it ended when it is asked for again with `resume=True`: it keeps
-the checkpoint it began with, and a file that is there under its name is complete.
+The bundle ends at the checkpoint that is newest when everything before it has been copied. Records never change, but
+ciphertexts may be destroyed meanwhile; the record that authorises it comes first, and so it is in the bundle too.
+
+An export to a folder that was cut off goes on where it ended when it is asked for again with `resume=True`: a file that
+is there under its name is complete.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from appliance.errors import Conflict, HomeError, HomeFull
 
 FORMAT = "cloister-audit-bundle/1"
 _UNFINISHED = ".unfinished"
+_ROUNDS_MAX = 64  # a log that grows faster than it is copied is cut here
 _CHECKPOINTS_A_READ = 256
 _CONTENTS_A_READ = 16  # a content may have megabytes
 _BODY, _ENVELOPE, _CONTENT = 0, 1, 2
@@ -58,9 +61,10 @@ def export_bundle(reader: LogReader, target: Path, *, ciphertexts: bool, resume:
     Raises `Conflict` if `target` exists, `HomeFull` or `HomeError` if it cannot be written. Nothing is left then,
     except with `resume` and a folder: what was written stays beside it under `.partial`, for the next attempt.
     """
-    head = _newest(reader, _begun(target, "") if resume else None)
+    if resume:
+        _forget_the_end(_partial(target), _log_json(ciphertexts))
     with _draft(target, resume=resume) as bundle:
-        _write_bundle(bundle, reader, head, ciphertexts=ciphertexts)
+        head = _write_bundle(bundle, reader, ciphertexts=ciphertexts)
     return ExportSummary(target, head.size, head.note, ciphertexts)
 
 
@@ -69,15 +73,15 @@ def export_epochs(readers: Sequence[LogReader], target: Path, *, ciphertexts: bo
     summaries = []
     with _draft(target, resume=False) as bundle:
         for reader in readers:
-            head, prefix = _newest(reader, None), f"e{epoch_of(reader.origin)}/"
-            _write_bundle(_Below(bundle, prefix), reader, head, ciphertexts=ciphertexts)
+            below = _Below(bundle, f"e{epoch_of(reader.origin)}/")
+            head = _write_bundle(below, reader, ciphertexts=ciphertexts)
             summaries.append(ExportSummary(target, head.size, head.note, ciphertexts))
     return tuple(summaries)
 
 
 def export_tiles(reader: LogReader, target: Path) -> ExportSummary:
     """The tree alone as a static C2SP tlog-tiles log: `checkpoint` and `tile/`; errors as `export_bundle`."""
-    head = _newest(reader, None)
+    head = _newest(reader)
     with _draft(target, resume=False) as bundle:
         _copy_tiles(bundle, reader, head.size)
         for block in range(-(-head.size // TILE_WIDTH)):
@@ -94,29 +98,35 @@ class _Head:
     note: str
 
 
-def _write_bundle(bundle: _Bundle, reader: LogReader, head: _Head, *, ciphertexts: bool) -> None:
-    _write(bundle, "log.json", _json({"ciphertexts": ciphertexts, "format": FORMAT}))
-    _write(bundle, "checkpoint", head.note.encode())
-    _write(bundle, "verifier-key", f"{reader.verifier_key}\n".encode())
-    _copy_checkpoints(bundle, reader, head.size)
-    _copy_tiles(bundle, reader, head.size)
+def _write_bundle(bundle: _Bundle, reader: LogReader, *, ciphertexts: bool) -> _Head:
+    _write(bundle, "log.json", _log_json(ciphertexts))
     keys: dict[str, None] = {}
-    for block in range(-(-head.size // TILE_WIDTH)):
-        rows = _copy_block(bundle, reader, block, head.size, ciphertexts=ciphertexts)
-        keys |= dict.fromkeys(key for row in rows for key in _signing_keys(row))
-    _write(
-        bundle, "verifier-keys", "".join(f"{verifier_key(reader.origin, bytes.fromhex(k))}\n" for k in keys).encode()
-    )
+    copied = 0  # complete blocks; the incomplete one at the end grows until the checkpoint is chosen
+    for _ in range(_ROUNDS_MAX):
+        complete = _newest(reader).size // TILE_WIDTH
+        if complete == copied:
+            break
+        for block in range(copied, complete):
+            keys |= _copy_block(bundle, reader, block, complete * TILE_WIDTH, ciphertexts=ciphertexts)
+        copied = complete
+    head = _newest(reader)
+    for block in range(copied, -(-head.size // TILE_WIDTH)):
+        keys |= _copy_block(bundle, reader, block, head.size, ciphertexts=ciphertexts)
+    _copy_tiles(bundle, reader, head.size)
+    _copy_checkpoints(bundle, reader, head.size)
+    _write(bundle, "verifier-key", f"{reader.verifier_key}\n".encode())
+    lines = (f"{verifier_key(reader.origin, bytes.fromhex(key))}\n" for key in keys)
+    _write(bundle, "verifier-keys", "".join(lines).encode())
+    _write(bundle, "checkpoint", head.note.encode())
+    return head
 
 
-def _newest(reader: LogReader, begun: _Head | None) -> _Head:
-    """The newest signed head, with the cosignatures that are kept of it, or that of the export that goes on.
+def _newest(reader: LogReader) -> _Head:
+    """The newest signed head, with the cosignatures that are kept of it.
 
     The signer may remember more records than a restored database has: then the database's own newest note is taken,
     because a bundle holds what is there. That something is missing is for the verifier, by what was kept elsewhere.
     """
-    if begun is not None:
-        return begun
     signed = reader.signed_head()
     with reader.snapshot() as connection:
         stored = store.read_head(connection)
@@ -127,15 +137,6 @@ def _newest(reader: LogReader, begun: _Head | None) -> _Head:
     if kept and kept[0].size == size and kept[0].cosigs and kept[0].note == note:
         note += kept[0].cosigs
     return _Head(size, note)
-
-
-def _begun(target: Path, prefix: str) -> _Head | None:
-    """The checkpoint of an export to this folder that was cut off."""
-    try:
-        note = (_partial(target) / prefix / "checkpoint").read_text()
-        return _Head(int(note.split("\n")[1]), note)
-    except (OSError, ValueError, IndexError):
-        return None
 
 
 def _signing_keys(row: StoredRecord) -> Iterator[str]:
@@ -170,6 +171,32 @@ def _draft(target: Path, *, resume: bool) -> Iterator[_Bundle]:
     finally:
         if not complete and not (resume and not is_zip):
             _remove(draft)
+
+
+def _forget_the_end(draft: Path, log_json: bytes) -> None:
+    """Of an export that was cut off, keep the complete blocks: all else follows from the checkpoint still to come.
+
+    A block that was incomplete then is known by its partial tile, which is written first. Another kind of export is no
+    beginning of this one.
+    """
+    try:
+        if not draft.is_dir() or (draft / "log.json").read_bytes() != log_json:
+            _remove(draft)
+            return
+        for partial in draft.glob("tile/0/**/*.p"):
+            block = partial.relative_to(draft / "tile" / "0").with_suffix("")
+            for folder in ("public", "ciphertexts"):
+                (draft / folder / block).unlink(missing_ok=True)
+        for partial in [*draft.glob("tile/**/*.p"), *draft.glob("tile/[1-9]*")]:
+            shutil.rmtree(partial, ignore_errors=True)
+        for name in ("checkpoint", "checkpoints.jsonl", "verifier-key", "verifier-keys"):
+            (draft / name).unlink(missing_ok=True)
+    except OSError:
+        _remove(draft)
+
+
+def _log_json(ciphertexts: bool) -> bytes:
+    return _json({"ciphertexts": ciphertexts, "format": FORMAT})
 
 
 def _partial(target: Path) -> Path:
@@ -288,15 +315,15 @@ def _copy_headers(bundle: _Bundle, reader: LogReader, block: int, size: int) -> 
     return rows
 
 
-def _copy_block(bundle: _Bundle, reader: LogReader, block: int, size: int, *, ciphertexts: bool) -> list[StoredRecord]:
-    """The same, and public bodies and ciphertexts."""
+def _copy_block(bundle: _Bundle, reader: LogReader, block: int, size: int, *, ciphertexts: bool) -> dict[str, None]:
+    """The same, and public bodies and ciphertexts; returns the signing keys that its records name."""
     rows = _copy_headers(bundle, reader, block, size)
     bodies = b"".join(_entry(row.seq, _BODY, row.body) for row in rows if row.body is not None)
     if bodies:
         _write(bundle, f"public/{_grouped(block)}", bodies)
     if ciphertexts:
         _copy_ciphertexts(bundle, reader, block, rows)
-    return rows
+    return {key: None for row in rows for key in _signing_keys(row)}
 
 
 def _copy_ciphertexts(bundle: _Bundle, reader: LogReader, block: int, rows: Sequence[StoredRecord]) -> None:

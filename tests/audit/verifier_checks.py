@@ -209,7 +209,39 @@ def _twins(module: types.ModuleType) -> bool:
     return run(module, path, "--pub", verifier_key(), "--trusted", kept)["exit_code"] == 10
 
 
-CHECKS: tuple[Callable[[types.ModuleType], bool], ...] = (_databases, _incremental, _twins)
+@cache
+def _sealed_made() -> tuple[Path, Path, Path]:
+    """A database whose parts really open, the keys, and a checkpoint; the content of record 8 is that of record 4."""
+    folder, env_key, con_key = _databases_made()[0], bytes(32), b"\x01" * 32
+    log = Log.of(14)
+    for record in log.records[2:]:
+        record.seal("env", env_key, b"{}")
+        if record.con is not None:
+            record.seal("con", con_key, b"what was typed")
+    log.records[8].con = log.records[4].con
+    log.records[8].rehash()
+    (folder / "kept-sealed").write_text(log.head())
+    fields = log.records[4].fields
+    lines = [
+        f"{bytes(fields[name]).hex()} {key.hex()}\n" for name, key in (("env_key", env_key), ("con_scope", con_key))
+    ]  # type: ignore[call-overload]
+    (folder / "keys").write_text("".join(lines))
+    return log.write_database(folder / "sealed.db"), folder / "keys", folder / "kept-sealed"
+
+
+def _sealed(module: types.ModuleType) -> bool:
+    path, keys, kept = _sealed_made()
+    words = (path, "--pub", verifier_key(), "--trusted", kept)
+    answer = run(module, *words, "--keys", keys)
+    opened = any("opened with the given keys: 17; without a key: 0" in message for message in answer["messages"])
+    return run(module, *words)["exit_code"] == 0 and (answer["exit_code"], answer["first_bad_seq"], opened) == (
+        10,
+        8,
+        True,
+    )
+
+
+CHECKS: tuple[Callable[[types.ModuleType], bool], ...] = (_databases, _incremental, _twins, _sealed)
 
 
 def failures(module: types.ModuleType) -> Iterator[str]:
