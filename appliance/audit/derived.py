@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from appliance.storage.database import Connection
+from appliance.storage.database import Connection, driver
 
 _ITEMS_AT_ONCE = 500  # parameters of one statement
 
@@ -54,7 +54,7 @@ def insert_tokens(connection: Connection, rows: Iterable[tuple[bytes, int]]) -> 
     """Sorted by token, so that neighbours share a page. The same one twice is one."""
     ordered = sorted(rows)
     if ordered:
-        connection.exec_driver_sql("INSERT OR IGNORE INTO blind (token, seq) VALUES (?, ?)", ordered)
+        driver(connection).executemany("INSERT OR IGNORE INTO blind (token, seq) VALUES (?, ?)", ordered)
 
 
 def seqs_under(

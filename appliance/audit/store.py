@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Row, delete, func, insert, select
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from appliance.errors import AuditLogInvalid
-from appliance.storage.database import Connection
+from appliance.storage.database import Connection, driver
 from appliance.storage.tables import (
     checkpoint,
     log_head,
@@ -83,7 +83,7 @@ def move_head(connection: Connection, *, expected_size: int, head: Head) -> None
 
     Raises `AuditLogInvalid` if the stored head is not the one this writer last wrote: somebody else wrote too.
     """
-    moved = connection.exec_driver_sql(
+    moved = driver(connection).execute(
         "UPDATE log_head SET size = ?, frontier = ?, root = ?, signed_size = ?, note = ? "
         "WHERE id = 1 AND size = ? AND epoch = ? AND log_id = ?",
         (
@@ -97,18 +97,18 @@ def move_head(connection: Connection, *, expected_size: int, head: Head) -> None
 
 def insert_records(connection: Connection, rows: Sequence[StoredRecord]) -> None:
     """Add rows to the end; a repeated sequence number or record id violates a constraint."""
-    connection.exec_driver_sql(
+    driver(connection).executemany(
         "INSERT INTO record (seq, record_id, header, env_ct, con_ct) VALUES (?, ?, ?, ?, ?)",
         [(row.seq, row.record_id, row.header, row.env_ct, row.con_ct) for row in rows],
     )
     bodies = [(row.seq, row.body) for row in rows if row.body is not None]
     if bodies:
-        connection.exec_driver_sql("INSERT INTO public_body (seq, body) VALUES (?, ?)", bodies)
+        driver(connection).executemany("INSERT INTO public_body (seq, body) VALUES (?, ?)", bodies)
 
 
 def put_tile(connection: Connection, level: int, index: int, hashes: bytes) -> None:
     """Write a tile that has grown. A full tile is never written twice, because nothing can be added to it."""
-    connection.exec_driver_sql(
+    driver(connection).execute(
         "INSERT INTO tile (level, idx, width, hashes) VALUES (?, ?, ?, ?) "
         "ON CONFLICT (level, idx) DO UPDATE SET width = excluded.width, hashes = excluded.hashes",
         (level, index, len(hashes) // 32, hashes),
@@ -137,7 +137,7 @@ def seqs_of(connection: Connection, record_ids: Iterable[bytes]) -> dict[bytes, 
         part = ids[first : first + _IDS_AT_ONCE]
         marks = ",".join("?" * len(part))
         query = f"SELECT record_id, seq FROM record WHERE record_id IN ({marks})"  # noqa: S608 - marks only
-        found.update((row[0], row[1]) for row in connection.exec_driver_sql(query, tuple(part)))
+        found.update((row[0], row[1]) for row in driver(connection).execute(query, tuple(part)))
     return found
 
 

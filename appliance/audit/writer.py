@@ -38,7 +38,16 @@ from appliance.crypto import signing
 from appliance.crypto.keys import random_id
 from appliance.crypto.merkle import EMPTY_ROOT, Frontier, inclusion_proof, leaf_hash
 from appliance.errors import AuditLogInvalid
-from appliance.storage.database import Connection, Engine, open_database, reading, writing, writing_connection
+from appliance.storage.database import (
+    Connection,
+    DatabaseError,
+    Engine,
+    open_database,
+    reading,
+    translate,
+    writing,
+    writing_connection,
+)
 
 CHECKPOINT_KEPT_MS = 60_000
 _LOOKED_BACK_FOR_PAUSE = 200
@@ -239,6 +248,15 @@ class LogWriter:
 
     def _write(
         self, drafts: Sequence[SealedRecord | bytes], prepare: Callable[[Connection], Step] | None = None
+    ) -> CommittedBatch:
+        try:
+            return self._commit(drafts, prepare)
+        except DatabaseError as error:
+            # The frequent statements go past SQLAlchemy, and with it past the translation of errors.
+            raise translate(error, Path(self._start.database)) or error from None
+
+    def _commit(
+        self, drafts: Sequence[SealedRecord | bytes], prepare: Callable[[Connection], Step] | None
     ) -> CommittedBatch:
         clock, commit_ms, jump_ms = self._commit_clock.advance(self._read_clock())
         sealed = [draft for draft in drafts if isinstance(draft, SealedRecord)]

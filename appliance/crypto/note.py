@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from dataclasses import dataclass
 
 from appliance.crypto import signing
@@ -20,6 +21,7 @@ ED25519 = b"\x01"  # signature types of the specification
 COSIGNATURE = b"\x04"
 _ID_BYTES = 4
 _DASH = "— "
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ def is_name(name: str) -> bool:
 
 def _has_control(text: str) -> bool:
     """Whether there is one below U+0020 besides the line feed: terminals and parsers would disagree about the text."""
-    return any(character < " " and character != "\n" for character in text)
+    return _CONTROL.search(text) is not None
 
 
 def _decode(encoded: str) -> bytes:

@@ -35,9 +35,11 @@ from appliance.errors import HomeError, HomeFull, HomeInUse, HomeNotInitialised,
 
 __all__ = [
     "Connection",
+    "DatabaseError",
     "Engine",
     "Journal",
     "Mode",
+    "driver",
     "erasing",
     "open_database",
     "reading",
@@ -46,6 +48,8 @@ __all__ = [
     "writing",
     "writing_connection",
 ]
+
+DatabaseError = dbapi2.Error  # as it arrives from `driver`
 
 Mode = Literal["ro", "rw", "create"]
 Journal = Literal["wal", "delete"]
@@ -148,6 +152,14 @@ def writing_connection(engine: Engine) -> Connection:
     The caller MUST close it, and MUST NOT use it after an error.
     """
     return engine.connect().execution_options(**{_WRITES: True})
+
+
+def driver(connection: Connection) -> dbapi2.Connection:
+    """What lies below: for statements so frequent that building and wrapping them costs more than running them.
+
+    Inside the transaction of `connection`; errors arrive as SQLite's own, for `translate`.
+    """
+    return connection.connection.driver_connection
 
 
 def translate(error: BaseException, path: Path) -> HomeError | None:
@@ -309,13 +321,18 @@ def _listen(engine: Engine, path: Path, *, writes_by_default: bool) -> None:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
+        refuse_after_fork()  # a connection that is kept is checked out once and used for ever
         # A deferred transaction that turns to writing fails at once when somebody else wrote meanwhile, without
         # waiting: therefore a writer takes the lock first, and a reader is not allowed to turn.
         writes = connection.get_execution_options().get(_WRITES, writes_by_default)
-        if writes_by_default and not (writes and connection.info.get(_MAY_WRITE)):
-            connection.exec_driver_sql(f"PRAGMA query_only={0 if writes else 1}")
-            connection.info[_MAY_WRITE] = writes
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        database = driver(connection)
+        try:
+            if writes_by_default and not (writes and connection.info.get(_MAY_WRITE)):
+                database.execute(f"PRAGMA query_only={0 if writes else 1}")
+                connection.info[_MAY_WRITE] = writes
+            database.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+        except dbapi2.Error as error:
+            raise translate(error, path) or error from None
 
     @event.listens_for(engine, "handle_error", retval=True)
     def translate_error(context: ExceptionContext) -> BaseException | None:

@@ -7,7 +7,7 @@ import dataclasses
 import secrets
 
 import pytest
-from sqlalchemy.exc import IntegrityError
+from pysqlite3.dbapi2 import IntegrityError
 
 from appliance.audit import store
 from appliance.audit.store import Head, StoredRecord
