@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from appliance.errors import ConfigInvalid
-from appliance.specialists.manifest import Source
+from appliance.specialists.manifest import Context, Source, Unit
 from appliance.training.recipe import RECIPE_BYTES_MAX, AdapterShape, Card, Count, Share
 
 
@@ -45,8 +45,10 @@ class ClassifierRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     version: str
     task: Literal["classify"]
     collection: str
-    unit: Literal["text", "sentence"] = "text"
+    unit: Unit = "text"
     multi_label: bool = False
+    context: Context = "none"
+    context_name: str = ""
     card: Card
     adapter: AdapterShape
     schedule: ClassifierSchedule

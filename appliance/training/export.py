@@ -72,7 +72,7 @@ def read_evidence(path: Path) -> tuple[Evaluation, ...]:
 
 def adapter_of(tagger: Tagger, read: ReadRecipe) -> AdapterWeights:
     """The low-rank pairs by layer name, in half precision."""
-    return AdapterWeights(read.recipe.adapter.alpha, {name: _halves(layer) for name, layer in tagger.adapters.items()})
+    return AdapterWeights(read.recipe.adapter.alpha, {name: halves(layer) for name, layer in tagger.adapters.items()})
 
 
 def manifest_of(read: ReadRecipe, evaluation: tuple[Evaluation, ...]) -> Manifest:
@@ -126,7 +126,8 @@ def _evaluation(name: str, figures: dict[str, object], counted: str) -> Evaluati
     )
 
 
-def _halves(layer: LoraLinear) -> tuple[np.ndarray, np.ndarray]:
+def halves(layer: LoraLinear) -> tuple[np.ndarray, np.ndarray]:
+    """The two matrices of an adapter as float16."""
     a, b = layer.lora_a.detach().half().numpy(), layer.lora_b.detach().half().numpy()
     assert np.isfinite(a).all() and np.isfinite(b).all(), "adapter weights exceed half precision"
     return a, b
