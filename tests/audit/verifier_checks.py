@@ -132,6 +132,8 @@ DATABASES: list[tuple] = [
     ("INSERT INTO public_body VALUES (77, x'7b7d')", (10, None)),
     ("UPDATE log_head SET size = 13", (10, 0)),
     ("UPDATE log_head SET epoch = 2", (10, None)),
+    ("INSERT INTO record SELECT 14, zeroblob(16), header, env_ct, con_ct FROM record WHERE seq = 3", (10, 14)),
+    ("INSERT INTO record SELECT -1, zeroblob(16), header, env_ct, con_ct FROM record WHERE seq = 3", (10, 14)),
     ("UPDATE log_head SET log_id = zeroblob(8)", (10, None)),
     ("UPDATE log_head SET signed_size = 13", (10, None)),
     ("UPDATE log_head SET root = zeroblob(32)", (10, 0)),

@@ -190,6 +190,8 @@ def altered(kit: Kit) -> None:
         kit.add(f"header-{name}", f"one bit of {name} in the header of record 6", 10, edited(content), bad=6)
     kit.add("entry-length", "the length in front of the header of record 6", 10,
             edited({ENTRIES: flipped(files[ENTRIES], 6 * 202 + 1)}), bad=6)  # fmt: skip
+    content = {ENTRIES: flipped(files[ENTRIES], 6 * 202)}
+    kit.add("entry-length-high", "the first byte in front of the header of record 6", 10, edited(content), bad=6)
     kit.add("leaf-hash", "the leaf hash of record 6", 10, edited({LEAVES: flipped(files[LEAVES], 6 * 32)}), bad=6)
     sealed = files["ciphertexts/000"]
     for part, what in ((log.records[6].env, "envelope"), (log.records[6].con, "content")):
@@ -525,6 +527,11 @@ def witnesses(kit: Kit) -> None:
         kept=(cosigned(other.head(9), W1, WITNESSES[W1], NOW),))  # fmt: skip
     add("quorum-of-three", "three of two witnesses", 30, both, "--quorum", "3")
     add("quorum-of-none", "none of two witnesses", 30, both, "--quorum", "0")
+    receipt = log.receipt(6)
+    seen = receipt + w1.removeprefix(head)
+    for name, code, text in (("cosigned", 0, seen), ("alone", 16, receipt)):
+        kit.add(f"witness-receipt-{name}", f"a receipt by itself, {name}", code, text.encode(), *keys, "--quorum", "1",
+                trusted=())  # fmt: skip
     kit.add("witness-age-alone", "an age without a witness", 30, log, "--max-age", "10")
     kit.add("witness-wrong-kind", "the key of a log as that of a witness", 30, log, "--witness-key", verifier_key())
 
