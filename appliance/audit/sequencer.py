@@ -150,6 +150,8 @@ class _Loop:
                 if not self._paused:
                     self._writer.append_heartbeat()
                 heartbeat_at = time.monotonic() + self._start.heartbeat_s
+            elif self._paused:
+                self._look_at_space()
             if self._writer.has_chores:
                 self._writer.do_chore()
             self._sync_memory()
