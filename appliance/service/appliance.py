@@ -23,6 +23,7 @@ from appliance.config import Config
 from appliance.engine.client import Engine, EngineEvent
 from appliance.errors import ApplianceError
 from appliance.service.anchoring import Anchors, anchored, ask_before_recording
+from appliance.service.audit_retention import begin_retention, expire_regularly
 from appliance.service.command_marks import hold_mark
 from appliance.service.configuration import configuration_sha256
 from appliance.service.denials import Denials
@@ -105,11 +106,12 @@ async def open_appliance(
         anchors = await stack.enter_async_context(anchored(config, log)) if via == "server" else None
         appliance = Appliance(config, via, directory, log, registry, engine, wordpiece, denials, process, anchors)
         if via == "server" and log.quarantine is None:  # a quarantined log is served to be read
+            await begin_retention(config, log)
             await recover(directory, log, config.home)
             await _record_start(config, log, wanted)
         try:
-            outside = (anchors.watch(),) if anchors else ()
-            async with _in_background(watcher.record(log), denials.watch(), *outside):
+            of_server = (anchors.watch(), expire_regularly(config, log)) if anchors else ()
+            async with _in_background(watcher.record(log), denials.watch(), *of_server):
                 yield appliance
         finally:
             if via == "server" and log.alive:
