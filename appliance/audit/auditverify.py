@@ -977,7 +977,7 @@ class Bundle:
         self._size = 0
         self.carried_keys = self._small("verifier-keys", NOTE_BYTES_MAX)
         carried = self._small("verifier-key", KEY_BYTES_MAX)
-        if carried is not None and carried.strip() not in [key_text(key.name, key.public).encode() for key in keys]:
+        if carried is not None and carried not in [f"{key_text(key.name, key.public)}\n".encode() for key in keys]:
             report.fail(SIGNATURE, "the bundle carries another verifier key than the one given")
         self._keep = False
         if not self.ciphertexts:

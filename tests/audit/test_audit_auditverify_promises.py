@@ -126,11 +126,13 @@ def test_t1_a_sample_of_bits_is_found_in_a_bundle_and_in_a_database(tmp_path):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_t1_every_bit_of_a_bundle_is_found():
     check_bundle_bits(bits_of_bundle(Log.of(20)))
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_t1_every_bit_of_a_database_is_found(tmp_path):
     check_database_bits(tmp_path, random.Random(SEED), 0)
 
