@@ -169,11 +169,11 @@ class SequencerClient:
 
     async def connected(self) -> _Link:
         """The connection, waiting for one that is being made. Raises `AuditUnavailable` when it was refused."""
+        if os.getpid() != self._opened_by:
+            # A child has its parent's socket too: what it sent there would be answered to the parent.
+            raise AuditUnavailable("this log was opened by another process", hint="open it again after the fork")
         if self._link is not None:
             return self._link
-        if os.getpid() != self._opened_by:
-            # A child has its parent's socket too; what it sent there would be answered to the parent.
-            raise AuditUnavailable("this log was opened by another process", hint="open it again after the fork")
         async with self._changed:
             await self._changed.wait_for(lambda: self._link is not None or self.problem is not None)
             if self._link is not None:

@@ -21,7 +21,7 @@ from appliance.audit.protocol import Committed, Entry, Hello, Rejected
 from appliance.audit.sockets import SOCKET_FILE, socket_address
 from appliance.errors import AuditUnavailable
 
-APPEND_S = 0.4
+APPEND_S = 0.25
 SUBMITTED = 10_000
 QUEUE = 256
 FORGED = "clinic.example/audit\n5\nAAAA\n\n— clinic.example/audit AAAA\n"
@@ -71,22 +71,24 @@ async def impostor(home, root_key, answer):
         (home.runtime / SOCKET_FILE).unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("said", list(ANSWERS))
-def test_whoever_answers_nonsense_gets_nothing_released(home, root_key, said):
+def test_whoever_answers_nonsense_gets_nothing_released(home, root_key):
     async def run():
         async with opened(home) as log:
             await log.append(an_event())
-        async with impostor(home, root_key, ANSWERS[said]):
-            log = await AuditLog.open(config_of(home, append_s=APPEND_S), root_key, spawn=False)
-            event = an_event()
-            began = time.monotonic()
-            with pytest.raises(AuditUnavailable):
-                await log.append(event)
-            assert time.monotonic() - began < APPEND_S + 5
-            await log.close()
+        events = []
+        for said, answer in ANSWERS.items():
+            async with impostor(home, root_key, answer):
+                log = await AuditLog.open(config_of(home, append_s=APPEND_S), root_key, spawn=False)
+                events.append(an_event())
+                began = time.monotonic()
+                with pytest.raises(AuditUnavailable):
+                    await log.append(events[-1])
+                assert time.monotonic() - began < APPEND_S + 5, said
+                await log.close()
         async with opened(home) as log:
-            assert await log.resolve(event.record_id) is None
-            await log.append(event)
+            for event in events:
+                assert await log.resolve(event.record_id) is None
+            await log.append(events[0])
 
     asyncio.run(run())
 
@@ -110,7 +112,7 @@ def test_a_socket_that_hangs_up_in_the_middle_releases_nothing(home, root_key):
 
 def test_ten_thousand_appends_to_a_hung_sequencer_are_bounded_in_number_and_memory(home):
     async def run():
-        async with opened(home, append_s=3.0, queue_max=QUEUE) as log:
+        async with opened(home, append_s=1.5, queue_max=QUEUE) as log:
             await log.append(an_event(content=bytes(2000)))
             pid = log.client.hello.pid
             os.kill(pid, signal.SIGSTOP)
