@@ -29,6 +29,7 @@ from pathlib import Path
 
 from appliance.audit import protocol
 from appliance.audit.clock import read_clock
+from appliance.audit.drafts import RecordMalformed, check_record
 from appliance.audit.hardening import check_medium, harden_process
 from appliance.audit.lock import only_sequencer
 from appliance.audit.operations import Refusal
@@ -49,7 +50,7 @@ from appliance.audit.protocol import (
 from appliance.audit.quarantine import refuse_quarantined
 from appliance.audit.sockets import SOCKET_FILE, socket_address
 from appliance.audit.space import Space
-from appliance.audit.writer import LogWriter, RecordMalformed, check_record
+from appliance.audit.writer import LogWriter
 from appliance.errors import ApplianceError
 
 EXIT_REFUSED = 2  # the reason went over the control socket

@@ -10,7 +10,6 @@ have happened. The process ends, and the next one reads the truth from the disk.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,11 +17,10 @@ from pathlib import Path
 from appliance.audit import control, derived, store
 from appliance.audit.chores import take_step, work_left
 from appliance.audit.clock import ClockReading, CommitClock
-from appliance.audit.header import NO_KEY, NO_NONCE, SHA256_OF_NOTHING, RecordHeader, RecordKind, epoch_of
-from appliance.audit.index import NOT_INDEXED, TOKEN_BYTES, public_token, scope_token
+from appliance.audit.drafts import Draft, public_header, sealed_header, tokens_of, without_repeats
+from appliance.audit.header import epoch_of
 from appliance.audit.operations import Context, Refusal, Step, decide, retired
 from appliance.audit.protocol import (
-    TOKENS_MAX,
     Administration,
     KeysDestroyed,
     RotateSigningKey,
@@ -35,7 +33,6 @@ from appliance.audit.signer_memory import sync_folder
 from appliance.audit.store import Head, StoredCheckpoint, StoredRecord
 from appliance.audit.tiles import StoredTree, TreeEdge
 from appliance.crypto import signing
-from appliance.crypto.keys import random_id
 from appliance.crypto.merkle import EMPTY_ROOT, Frontier, inclusion_proof, leaf_hash
 from appliance.errors import AuditLogInvalid
 from appliance.storage.database import (
@@ -52,10 +49,6 @@ from appliance.storage.database import (
 CHECKPOINT_KEPT_MS = 60_000
 _LOOKED_BACK_FOR_PAUSE = 200
 _HOLDS_MAX = 100_000
-
-
-class RecordMalformed(Exception):
-    """A submitted record does not have the shape of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,18 +239,14 @@ class LogWriter:
         self._signer.sync()  # a memory without this rotation would have it recorded twice
         return batch
 
-    def _write(
-        self, drafts: Sequence[SealedRecord | bytes], prepare: Callable[[Connection], Step] | None = None
-    ) -> CommittedBatch:
+    def _write(self, drafts: Sequence[Draft], prepare: Callable[[Connection], Step] | None = None) -> CommittedBatch:
         try:
             return self._commit(drafts, prepare)
         except DatabaseError as error:
             # The frequent statements go past SQLAlchemy, and with it past the translation of errors.
             raise translate(error, Path(self._start.database)) or error from None
 
-    def _commit(
-        self, drafts: Sequence[SealedRecord | bytes], prepare: Callable[[Connection], Step] | None
-    ) -> CommittedBatch:
+    def _commit(self, drafts: Sequence[Draft], prepare: Callable[[Connection], Step] | None) -> CommittedBatch:
         clock, commit_ms, jump_ms = self._commit_clock.advance(self._read_clock())
         sealed = [draft for draft in drafts if isinstance(draft, SealedRecord)]
         self._edge.begin_batch()
@@ -265,12 +254,12 @@ class LogWriter:
         with connection.begin():
             step = prepare(connection) if prepare else None  # raises before anything here has changed
             known = store.seqs_of(connection, {draft.record_id for draft in sealed}) if sealed else {}
-            fresh = _without_repeats([*drafts, *(step.bodies if step else ())], known)
+            fresh = without_repeats([*drafts, *(step.bodies if step else ())], known)
             if jump_ms is not None:
                 fresh.insert(len(fresh) if step else 0, control.clock_anomaly(jump_ms))  # a step's own record is first
             rows = [self._add(draft, commit_ms) for draft in fresh]
             if rows:
-                self._store(connection, rows, _tokens_of(rows, fresh), commit_ms)
+                self._store(connection, rows, tokens_of(rows, fresh), commit_ms)
             if step:
                 step.apply(connection, rows[0].seq if rows else -1)
             places = {row.record_id: self._place(row) for row in rows}
@@ -282,14 +271,14 @@ class LogWriter:
             self._signed_ms = commit_ms
         return CommittedBatch(self._head.size, self._signer.head.note, places)
 
-    def _add(self, draft: SealedRecord | bytes, commit_ms: int) -> StoredRecord:
+    def _add(self, draft: Draft, commit_ms: int) -> StoredRecord:
         """The row of one draft at the next sequence number; grows the tree."""
         seq = self._edge.size
         if isinstance(draft, SealedRecord):
-            header = _sealed_header(draft, self._start.log_id, seq, commit_ms).encode()
+            header = sealed_header(draft, self._start.log_id, seq, commit_ms).encode()
             row = StoredRecord(seq, draft.record_id, header, draft.env_ct, draft.con_ct)
         else:
-            public = _public_header(draft, self._start.log_id, seq, commit_ms)
+            public = public_header(draft, self._start.log_id, seq, commit_ms)
             row = StoredRecord(seq, public.record_id, public.encode(), None, None, draft)
         self._edge.append(leaf_hash(row.header))
         return row
@@ -332,27 +321,6 @@ class LogWriter:
         return places
 
 
-def check_record(record: SealedRecord) -> None:
-    """Refuse what no header could describe. Raises `RecordMalformed`, with no byte of the record in its message."""
-    sizes = (
-        (record.record_id, 16), (record.env_key, 16), (record.con_scope, 16),
-        (record.env_nonce, 24), (record.con_nonce, 24),
-    )  # fmt: skip
-    if any(len(value) != size for value, size in sizes):
-        raise RecordMalformed("an id or a nonce has the wrong length")
-    if not 0 <= record.record_class <= 255 or not 0 <= record.month <= 0xFFFF:
-        raise RecordMalformed("class or month is out of range")
-    if not record.env_ct or record.env_key == NO_KEY:
-        raise RecordMalformed("the envelope is missing")
-    has_content = record.con_ct is not None
-    if has_content != (record.con_scope != NO_KEY) or has_content != (record.con_nonce != NO_NONCE):
-        raise RecordMalformed("content, its key and its nonce come together or not at all")
-    if record.con_ct == b"":
-        raise RecordMalformed("the content is empty")
-    if len(record.tokens) > TOKENS_MAX or any(len(token) != TOKEN_BYTES for token in record.tokens):
-        raise RecordMalformed("the index takes a few tokens of one length")
-
-
 def _read_or_create_head(engine: Engine, start: Start) -> Head:
     with reading(engine) as connection:
         head = store.read_head(connection)
@@ -376,70 +344,3 @@ def _is_paused(connection: Connection) -> bool:
         if event in ("audit.paused", "audit.resumed"):
             return event == "audit.paused"
     return False
-
-
-def _tokens_of(rows: Sequence[StoredRecord], drafts: Sequence[SealedRecord | bytes]) -> list[tuple[bytes, int]]:
-    """What the index gets: the submitter's tokens, and those that need no key."""
-    tokens: list[tuple[bytes, int]] = []
-    for row, draft in zip(rows, drafts, strict=True):
-        if isinstance(draft, bytes):
-            tokens.append((public_token(str(control.parse_control(draft)["event"])), row.seq))
-            continue
-        tokens += [(token, row.seq) for token in draft.tokens or (NOT_INDEXED,)]
-        if draft.con_ct is not None:
-            tokens.append((scope_token(draft.con_scope), row.seq))
-    return tokens
-
-
-def _without_repeats(drafts: Sequence[SealedRecord | bytes], known: dict[bytes, int]) -> list[SealedRecord | bytes]:
-    seen = set(known)
-    fresh: list[SealedRecord | bytes] = []
-    for draft in drafts:
-        if isinstance(draft, SealedRecord):
-            if draft.record_id in seen:
-                continue
-            seen.add(draft.record_id)
-        fresh.append(draft)
-    return fresh
-
-
-def _sealed_header(draft: SealedRecord, log_id: bytes, seq: int, commit_ms: int) -> RecordHeader:
-    """The hashes are taken here, over the bytes that are stored, whatever the submitter says."""
-    content = draft.con_ct or b""
-    return RecordHeader(
-        log_id=log_id,
-        seq=seq,
-        t_commit_ms=commit_ms,
-        record_class=draft.record_class,
-        month=draft.month,
-        kind=RecordKind.SEALED,
-        record_id=draft.record_id,
-        env_key=draft.env_key,
-        con_scope=draft.con_scope,
-        env_nonce=draft.env_nonce,
-        con_nonce=draft.con_nonce,
-        env_length=len(draft.env_ct),
-        con_length=len(content),
-        env_sha256=hashlib.sha256(draft.env_ct).digest(),
-        con_sha256=hashlib.sha256(content).digest(),
-    )
-
-
-def _public_header(body: bytes, log_id: bytes, seq: int, commit_ms: int) -> RecordHeader:
-    return RecordHeader(
-        log_id=log_id,
-        seq=seq,
-        t_commit_ms=commit_ms,
-        record_class=0,
-        month=0,
-        kind=RecordKind.PUBLIC,
-        record_id=random_id(),
-        env_key=NO_KEY,
-        con_scope=NO_KEY,
-        env_nonce=NO_NONCE,
-        con_nonce=NO_NONCE,
-        env_length=len(body),
-        con_length=0,
-        env_sha256=hashlib.sha256(body).digest(),
-        con_sha256=SHA256_OF_NOTHING,
-    )

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.audit.clock import ClockReading
+from appliance.audit.drafts import RecordMalformed, check_record, sealed_header
 from appliance.audit.header import RecordHeader
 from appliance.audit.keystore import ScopeKey
 from appliance.audit.protocol import SealedRecord
@@ -29,7 +30,6 @@ from appliance.audit.record import (
     place_of,
     seal,
 )
-from appliance.audit.writer import RecordMalformed, _sealed_header, check_record
 from appliance.errors import DecryptionFailed, InputNotText, InputTooLong
 
 MOMENT = Moment(ClockReading(1_767_225_600_000, 512), "boot")
@@ -50,7 +50,7 @@ ATTRIBUTES = st.dictionaries(
 def sealed(event):
     record = seal(event, KEYS, MOMENT)
     check_record(record)
-    return record, RecordHeader.decode(_sealed_header(record, KEYS.log_id, 3, 4).encode())
+    return record, RecordHeader.decode(sealed_header(record, KEYS.log_id, 3, 4).encode())
 
 
 @settings(max_examples=50, deadline=None)
@@ -135,6 +135,8 @@ def test_the_month_counts_from_1970_and_the_class_from_the_exchange():
         {"con_nonce": bytes(24)},
         {"record_id": b"short"},
         {"month": 70_000},
+        {"tokens": (b"short",)},
+        {"tokens": tuple(bytes([i]) * 12 for i in range(7))},
     ],
     ids=lambda wrong: next(iter(wrong)),
 )
