@@ -8,7 +8,14 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from appliance import __version__
-from appliance.api import routes_accounts, routes_audit, routes_system, routes_text
+from appliance.api import (
+    routes_accounts,
+    routes_audit,
+    routes_audit_keeping,
+    routes_audit_search,
+    routes_system,
+    routes_text,
+)
 from appliance.api.denied import note_error
 from appliance.api.error_responses import install_error_responses
 from appliance.api.limits import RequestLimits
@@ -27,6 +34,13 @@ def create_api(appliance: Appliance) -> FastAPI:
     limits = appliance.config.limits
     app.add_middleware(RequestLimits, body_bytes_max=limits.body_bytes_max, in_flight_max=limits.requests_in_flight_max)
     app.add_middleware(CountRequests, metrics=app.state.metrics)
-    for module in (routes_system, routes_text, routes_audit, routes_accounts):
+    for module in (
+        routes_system,
+        routes_text,
+        routes_audit,
+        routes_audit_search,
+        routes_audit_keeping,
+        routes_accounts,
+    ):
         app.include_router(module.routes)
     return app

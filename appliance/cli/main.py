@@ -10,7 +10,20 @@ from typing import Annotated
 import typer
 
 from appliance import __version__
-from appliance.cli import api_keys, audit, doctor, init, keys, serve, specialists, text, users, witness
+from appliance.cli import (
+    api_keys,
+    audit,
+    audit_keeping,
+    audit_search,
+    doctor,
+    init,
+    keys,
+    serve,
+    specialists,
+    text,
+    users,
+    witness,
+)
 from appliance.cli.passphrase import use_descriptor
 
 app = typer.Typer(
@@ -30,6 +43,12 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(specialists.commands, name="specialists")
 app.add_typer(users.commands, name="users")
 app.add_typer(api_keys.commands, name="api-keys")
+audit.commands.command("search")(audit_search.search)
+audit.commands.command("activity")(audit_search.activity)
+audit.commands.add_typer(audit_keeping.hold_commands, name="hold")
+audit.commands.add_typer(audit_keeping.retention_commands, name="retention")
+audit.commands.command("shred")(audit_keeping.shred)
+audit.commands.command("erasures")(audit_keeping.erasures)
 app.add_typer(audit.commands, name="audit")
 app.add_typer(keys.commands, name="keys")
 app.add_typer(witness.commands, name="witness")
