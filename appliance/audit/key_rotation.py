@@ -29,14 +29,16 @@ from appliance.audit.key_slots import (
     settled_slot,
     unlock_slot,
 )
-from appliance.audit.keystore import OWNER_LABEL, SIGNING_KEYS_MAX, new_generation
+from appliance.audit.keystore import OWNER_LABEL
 from appliance.audit.root_key import draft_root_key, drop_draft, put_in_place
+from appliance.audit.signing_keys import SIGNING_KEYS_MAX
 from appliance.audit.wrapped_keys import (
     OWNER_GENERATION,
     Protector,
     RootProtector,
     checked,
     damaged,
+    new_generation,
     opened,
     scope_aad,
     signing_aad,

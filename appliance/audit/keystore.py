@@ -22,7 +22,6 @@ Several processes hold one keystore. What one of them rotates or destroys the ot
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 import uuid
@@ -33,7 +32,6 @@ from threading import Lock, RLock
 from typing import TypeVar
 
 from appliance.audit import key_rows
-from appliance.audit.header import LOG_ID_BYTES
 from appliance.audit.key_rows import ScopeKeyInfo, ScopeKeyRow, ScopeKind, SigningKeyRow, WrappingKeyRow
 from appliance.audit.key_slots import (
     FIRST_SLOT,
@@ -43,6 +41,16 @@ from appliance.audit.key_slots import (
     open_keystore_file,
     unlock_slot,
 )
+from appliance.audit.signing_keys import (
+    SIGNING_KEYS_MAX,
+    PublicKey,
+    PublicMaterial,
+    log_id_of,
+    new_signing_key,
+    public_half,
+    public_material,
+    signing_now,
+)
 from appliance.audit.wrapped_keys import (
     FIRST_GENERATION,
     FORMAT,
@@ -51,6 +59,7 @@ from appliance.audit.wrapped_keys import (
     RootProtector,
     checked,
     damaged,
+    new_generation,
     opened,
     scope_aad,
     signing_aad,
@@ -81,7 +90,6 @@ Kept = TypeVar("Kept")
 
 ORIGIN_DEFAULT = "cloister.local/audit"
 SIGNING_OVERLAP_S = 86400.0
-SIGNING_KEYS_MAX = 10_000
 OWNER_LABEL = FORMAT + b"/owner"
 INDEX_CLASS = 0  # index keys belong to a month, not to a class of records
 MONTHS_MAX = 100_000
@@ -99,34 +107,6 @@ class ScopeKey:
 
     id: bytes
     key: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class PublicKey:
-    """The public half of a signing key. `retired_ms` None: it signs today."""
-
-    origin: str
-    public: bytes
-    created_ms: int
-    retired_ms: int | None
-
-    @property
-    def verifier_key(self) -> str:
-        """In the form that `auditverify --pub` takes."""
-        return verifier_key(self.origin, self.public)
-
-
-@dataclass(frozen=True, slots=True)
-class PublicMaterial:
-    """What a keystore says without being unlocked: the log in use and every key that ever signed, newest first."""
-
-    origin: str
-    keys: tuple[PublicKey, ...]
-
-    @property
-    def verifier_keys(self) -> tuple[str, ...]:
-        """Keys of the log in use, newest first."""
-        return tuple(key.verifier_key for key in self.keys if key.origin == self.origin)
 
 
 def create_keystore(
@@ -150,7 +130,7 @@ def create_keystore(
             raise HomeExists(f"{home.keystore} has keys already", hint="nothing was changed")
         key_rows.insert_slot(connection, new_slot(FIRST_SLOT, root_key, root, salt=salt, cost=cost))
         key_rows.insert_wrapping_key(connection, new_generation(RootProtector(root), FIRST_GENERATION, wrapping))
-        key_rows.insert_signing_key(connection, _new_signing_key(1, log_origin, FIRST_GENERATION, wrapping))
+        key_rows.insert_signing_key(connection, new_signing_key(1, log_origin, FIRST_GENERATION, wrapping))
 
 
 def open_keystore(home: Home, root_key: bytes) -> Keystore:
@@ -158,21 +138,6 @@ def open_keystore(home: Home, root_key: bytes) -> Keystore:
     with keystore_file(home.keystore, "ro") as engine, reading(engine) as connection:
         _, root = unlock_slot(key_rows.read_slots(connection), root_key)
         return Keystore(home.keystore, connection, RootProtector(root), keys.derive_subkey(root, OWNER_LABEL))
-
-
-def public_material(home: Home) -> PublicMaterial:
-    """What can be read without a key: enough to verify the log. Raises `KeystoreInvalid` or a `HomeError`.
-
-    Nothing vouches for it but the folder it lies in: an auditor uses the keys that were given to them elsewhere.
-    """
-    with keystore_file(home.keystore, "ro") as engine, reading(engine) as connection:
-        rows = key_rows.read_signing_keys(connection, SIGNING_KEYS_MAX)
-    return PublicMaterial(_in_use(rows, home.keystore).origin, tuple(_public(row) for row in rows))
-
-
-def log_id_of(origin: str) -> bytes:
-    """Eight bytes that name a log in every header, derived from its origin."""
-    return hashlib.sha256(origin.encode()).digest()[:LOG_ID_BYTES]
 
 
 class Keystore:
@@ -184,6 +149,7 @@ class Keystore:
         self._owner_key = owner_key
         self._lock = RLock()
         self._making = Lock()
+        self._opening = Lock()
         self._engines: dict[Mode, tuple[tuple[int, int], Engine]] = {}
         self._wanted: set[Purpose] = set()
         self._seen: tuple[int, ...] | None = None
@@ -193,7 +159,7 @@ class Keystore:
         self._by_purpose: dict[Purpose, ScopeKey] = {}
         self._by_id: dict[bytes, bytes] = {}
         rows = key_rows.read_signing_keys(connection, SIGNING_KEYS_MAX)
-        self._origin = _in_use(rows, path).origin
+        self._origin = signing_now(rows, path).origin
         self._signing = tuple(rows)
         self._load(connection)
         if signing.public_key(self.signing_seed()) != self.public_key:
@@ -224,7 +190,7 @@ class Keystore:
     def public_keys(self) -> list[PublicKey]:
         """Every key that ever signed this log or one before it, newest first."""
         self._refresh()
-        return [_public(row) for row in self._signing]
+        return [public_half(row) for row in self._signing]
 
     def origin_history(self) -> list[str]:
         """The origins of this log and of those before it, oldest first."""
@@ -439,8 +405,8 @@ class Keystore:
 
     def _engine(self, mode: Mode) -> Engine:
         """The file, opened once: anew after a fork, and when another file was put in its place."""
-        with self._lock:
-            place = (os.getpid(), self._path.stat().st_ino)
+        place = (os.getpid(), self._path.stat().st_ino)
+        with self._opening:  # not `_lock`: opening may wait for one who has the file and waits for that
             kept = self._engines.get(mode)
             if kept is None or kept[0] != place:
                 kept = (place, open_keystore_file(self._path, mode))
@@ -474,7 +440,7 @@ class Keystore:
 
     def _current(self) -> SigningKeyRow:
         self._refresh()
-        return _in_use([row for row in self._signing if row.origin == self._origin], self._path)
+        return signing_now([row for row in self._signing if row.origin == self._origin], self._path)
 
     def _seed(self, row: SigningKeyRow) -> bytes:
         aad = signing_aad(row.id, row.kek_gen, row.origin)
@@ -485,14 +451,14 @@ class Keystore:
         with keystore_file(self._path, "rw") as engine, erasing(engine) as connection:
             self._load(connection)
             generation = max(self._wrapping)
-            current = _in_use(list(self._signing), self._path)
-            made = _new_signing_key(self._signing[0].id + 1, origin, generation, self._wrapping[generation])
+            current = signing_now(list(self._signing), self._path)
+            made = new_signing_key(self._signing[0].id + 1, origin, generation, self._wrapping[generation])
             key_rows.update_signing_key(connection, replace(current, retired_ms=_now()))
             key_rows.insert_signing_key(connection, made)
             self._load(connection)
             self._erase_seeds(connection, spent)
             self._load(connection)
-        return _public(made)
+        return public_half(made)
 
     def _erase_seeds(self, connection: Connection, spent: Callable[[int], bool]) -> None:
         for row in self._signing:
@@ -507,33 +473,8 @@ class Keystore:
         return found
 
 
-def new_generation(protector: Protector, generation: int, key: bytes) -> WrappingKeyRow:
-    """A wrapping key as it is stored."""
-    blob = protector.protect(generation, key)
-    return WrappingKeyRow(generation, protector.name, blob, keys.key_check_value(key, wrapping_id(generation)), _now())
-
-
-def _new_signing_key(number: int, origin: str, generation: int, wrapping: bytes) -> SigningKeyRow:
-    seed = signing.generate_seed()
-    wrapped = keys.wrap_key(wrapping, seed, signing_aad(number, generation, origin))
-    kcv = keys.key_check_value(seed, signing_id(number))
-    return SigningKeyRow(number, origin, signing.public_key(seed), generation, wrapped, kcv, _now())
-
-
 def _purpose_of(row: ScopeKeyRow) -> Purpose:
     return row.kind, row.record_class, row.month, row.owner
-
-
-def _in_use(rows: list[SigningKeyRow], path: Path) -> SigningKeyRow:
-    """The newest key that is not retired."""
-    for row in rows:
-        if row.retired_ms is None:
-            return row
-    raise KeystoreInvalid(f"{path} is incomplete: it has no signing key", hint="restore it from its backup")
-
-
-def _public(row: SigningKeyRow) -> PublicKey:
-    return PublicKey(row.origin, row.public, row.created_ms, row.retired_ms)
 
 
 def _now() -> int:

@@ -36,7 +36,7 @@ from appliance.audit.administration import (
 from appliance.audit.client import KeyRetired, SequencerClient, SequencerGone
 from appliance.audit.clock import read_boot_id, read_clock
 from appliance.audit.epochs import EpochView, list_epochs
-from appliance.audit.export import ExportSummary, export_bundle
+from appliance.audit.export import ExportSummary, export_bundle, export_tiles
 from appliance.audit.keystore import Keystore, open_keystore
 from appliance.audit.protocol import SealedRecord
 from appliance.audit.quarantine import HINT as QUARANTINE_HINT
@@ -335,6 +335,11 @@ class AuditLog:
         """Write a bundle for `auditverify` to `target`: a folder, or a zip file where the name ends in `.zip`."""
         with self._reading(epoch) as reader:
             return export_bundle(reader, target, ciphertexts=ciphertexts)
+
+    def export_tiles(self, target: Path, *, epoch: int | None = None) -> ExportSummary:
+        """Write the tree alone, as a static C2SP tlog-tiles log: a folder, or a zip file by its name."""
+        with self._reading(epoch) as reader:
+            return export_tiles(reader, target)
 
     @contextmanager
     def _reading(self, epoch: int | None) -> Iterator[LogReader]:

@@ -11,10 +11,11 @@ fit its check value is damage, too: AES-GCM alone does not commit to its key.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from appliance.audit.key_rows import ScopeKind
+from appliance.audit.key_rows import ScopeKind, WrappingKeyRow
 from appliance.crypto import keys
 from appliance.crypto.secrets import constant_time_equal
 from appliance.errors import DecryptionFailed, KeystoreInvalid
@@ -77,6 +78,12 @@ class RootProtector:
 
     def release(self, generation: int) -> None:
         """The row was all there was."""
+
+
+def new_generation(protector: Protector, generation: int, key: bytes) -> WrappingKeyRow:
+    """A wrapping key as it is stored."""
+    blob, kcv = protector.protect(generation, key), keys.key_check_value(key, wrapping_id(generation))
+    return WrappingKeyRow(generation, protector.name, blob, kcv, time.time_ns() // 1_000_000)
 
 
 def slot_id(slot: int) -> bytes:

@@ -136,9 +136,12 @@ def erasing(engine: Engine) -> Iterator[Connection]:
     """
     path: Path = engine.get_execution_options()["appliance_path"]
     journal = path.with_name(path.name + "-journal")
-    _execute(engine, path, "PRAGMA locking_mode=EXCLUSIVE", "PRAGMA journal_mode=PERSIST")
+    _execute(engine, path, "PRAGMA journal_mode=PERSIST")
     try:
         with writing(engine) as connection:
+            # Not before: outside a transaction this mode would keep a lock for reading, and two that each keep one
+            # and want to write wait for each other.
+            connection.exec_driver_sql("PRAGMA locking_mode=EXCLUSIVE")
             yield connection
         _execute(engine, path, "PRAGMA query_only=0", "VACUUM")
         _overwrite(journal, path)

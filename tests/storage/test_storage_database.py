@@ -246,3 +246,30 @@ def test_a_forked_process_is_refused_and_leaves_the_parent_unharmed(engine):
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 42
     assert keys(engine) == ["a"]
+
+
+def test_erasing_and_writing_take_turns_and_nothing_erased_is_left(tmp_path):
+    path = tmp_path / "keys.db"
+    engine = open_database(path, mode="create", journal="delete", connections=1)
+    with writing(engine) as connection:
+        connection.exec_driver_sql("CREATE TABLE secret (number INTEGER PRIMARY KEY, value BLOB)")
+    engine.dispose()
+
+    def add_and_erase(number):
+        own = open_database(path, mode="rw", journal="delete", connections=1)
+        try:
+            for value in range(5):
+                with writing(own) as connection:
+                    connection.exec_driver_sql("INSERT INTO secret VALUES (?, ?)", (number * 5 + value, b"erase me!" * 9))
+                with erasing(own) as connection:
+                    connection.exec_driver_sql("DELETE FROM secret WHERE number = ?", (number * 5 + value,))
+        finally:
+            own.dispose()
+
+    started = time.monotonic()
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(add_and_erase, number) for number in range(4)]:
+            done.result(timeout=60)
+    assert time.monotonic() - started < BUSY_S  # nobody waited for somebody who waited for them
+    assert b"erase me!" not in path.read_bytes()
+    assert [each.name for each in tmp_path.iterdir()] == ["keys.db"]
