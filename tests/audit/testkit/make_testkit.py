@@ -8,6 +8,7 @@ builds the logs, imports nothing from the appliance. How to run another verifier
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import struct
@@ -323,6 +324,14 @@ def signatures(kit: Kit) -> None:
     ):
         kit.add(f"checkpoint-{name}", f"the {name} of the checkpoint was changed", 13,
                 edited({"checkpoint": wrong.encode()}))  # fmt: skip
+    material = base64.b64decode(head.split(" ")[-1])
+    order = 2**252 + 27742317777372353535851937790883648493
+    beyond = (int.from_bytes(material[36:], "little") + order).to_bytes(32, "little")
+    for name, wrong_material in (("short", material[:-1]), ("beyond-the-order", material[:36] + beyond)):
+        wrong = head.replace(b64(material), b64(wrong_material))
+        kit.add(f"signature-{name}", f"a signature that is {name}", 13, edited({"checkpoint": wrong.encode()}))
+    kit.add("kept-no-note", "a kept note that is not one", 13,
+            edited({"checkpoints.jsonl": canonical(note="text\n") + b"\n"}))  # fmt: skip
     kit.add("no-checkpoint", "the checkpoint is missing", 13, edited({"checkpoint": None}))
     kit.add("other-key", "another key of the same name is given", 13, log, trusted=(),
             pub=(verifier_key(seed=NEW_SEED),))  # fmt: skip
@@ -690,7 +699,8 @@ def malformed(kit: Kit) -> None:
                 edited({"checkpoints.jsonl": line}))  # fmt: skip
     kit.add("traversal", "a file outside of the archive", 30, edited({"../../etc/passwd": b"x"}))
     archive = zipped(log.files())
-    twin = zipped(log.files() | {"log.jsoM": b"{}"}).replace(b"log.jsoM", b"log.json")
+    files = log.files()
+    twin = zipped(files | {"checkpoinT": files["checkpoint"]}).replace(b"checkpoinT", b"checkpoint")
     kit.add("twins", "two files of one name", 30, twin)
     kit.add("cut-archive", "half an archive", 30, archive[: len(archive) // 2])
     kit.add("noise", "not an archive", 30, b"noise\n" * 10)
