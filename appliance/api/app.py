@@ -11,8 +11,10 @@ from appliance import __version__
 from appliance.api import (
     routes_accounts,
     routes_audit,
+    routes_audit_export,
     routes_audit_keeping,
     routes_audit_search,
+    routes_audit_state,
     routes_system,
     routes_text,
 )
@@ -40,6 +42,8 @@ def create_api(appliance: Appliance) -> FastAPI:
         routes_audit,
         routes_audit_search,
         routes_audit_keeping,
+        routes_audit_export,
+        routes_audit_state,
         routes_accounts,
     ):
         app.include_router(module.routes)

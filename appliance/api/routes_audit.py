@@ -1,11 +1,10 @@
-"""Routes of the audit log: records, receipts, checkpoint, verification, export."""
+"""Routes of the audit log: records, receipts, checkpoint."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import StreamingResponse
 
 from appliance.accounts.directory import Directory
 from appliance.api.schemas import (
@@ -14,18 +13,15 @@ from appliance.api.schemas import (
     RecordBody,
     RecordDetail,
     RecordPage,
-    VerdictBody,
     receipt_body,
 )
 from appliance.api.security import appliance_of, current_principal
 from appliance.audit.log import AuditLog, RecordView
-from appliance.config import Config
 from appliance.service import audit
 from appliance.types import Principal
 
 routes = APIRouter(prefix="/v1/audit", tags=["audit"])
 Caller = Annotated[Principal, Depends(current_principal)]
-_EXPORT_CHUNK_BYTES = 256 * 1024
 
 
 @routes.get("/records")
@@ -36,9 +32,10 @@ async def list_records(
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
     event: Annotated[str | None, Query(max_length=64)] = None,
     actor: Annotated[str | None, Query(max_length=64)] = None,
+    epoch: Annotated[int | None, Query(ge=1, description="of an earlier log; absent: the one that goes on")] = None,
 ) -> RecordPage:
     """Records, newest first: an auditor sees everybody's, a user those of their own. Reading is itself recorded."""
-    query = audit.RecordQuery(after=after, limit=limit, event=event, actor=actor)
+    query = audit.RecordQuery(after=after, limit=limit, event=event, actor=actor, epoch=epoch)
     appliance = appliance_of(request)
     page = await audit.list_records(appliance.config, appliance.accounts, appliance.audit, caller, query)
     return RecordPage(data=[record_body(view) for view in page.records], next=page.next)
@@ -68,35 +65,9 @@ async def show_checkpoint(request: Request, caller: Caller) -> CheckpointBody:
     )
 
 
-@routes.post("/verify")
-async def verify(request: Request, caller: Caller) -> VerdictBody:
-    """Run the stand-alone verifier over the whole log."""
-    verdict = await audit.verify(*_rooms(request), caller)
-    return VerdictBody(
-        verdict=verdict.verdict,
-        exit_code=verdict.exit_code,
-        records=verdict.records,
-        first_bad_seq=verdict.first_bad_seq,
-        messages=list(verdict.messages),
-    )
-
-
-@routes.get("/export", response_class=StreamingResponse)
-async def export(request: Request, caller: Caller) -> StreamingResponse:
-    """The whole log as a zip bundle for `auditverify`. Contents stay sealed in it."""
-    bundle = await audit.export(*_rooms(request), caller)
-    headers = {"Content-Disposition": 'attachment; filename="audit-export.zip"'}
-    return StreamingResponse(bundle.chunks(_EXPORT_CHUNK_BYTES), media_type="application/zip", headers=headers)
-
-
 def _readers(request: Request) -> tuple[Directory, AuditLog]:
     appliance = appliance_of(request)
     return appliance.accounts, appliance.audit
-
-
-def _rooms(request: Request) -> tuple[Config, AuditLog]:
-    appliance = appliance_of(request)
-    return appliance.config, appliance.audit
 
 
 def record_body(view: RecordView) -> RecordBody:

@@ -201,13 +201,18 @@ class CheckpointBody(_Body):
 
 
 class VerdictBody(_Body):
-    """What the stand-alone verifier says of the whole log; `exit_code` as in `audit/README.md`."""
+    """What the stand-alone verifier says of the log; `exit_code` as in `audit/README.md`.
+
+    `incremental`: only what is new was read, after the first `since` records, which an earlier run had verified.
+    """
 
     verdict: str
     exit_code: int
     records: int
     first_bad_seq: int | None = None
     messages: list[str] = Field(default_factory=list)
+    incremental: bool = False
+    since: int = 0
 
 
 def receipt_body(receipt: Receipt) -> ReceiptBody:

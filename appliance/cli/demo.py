@@ -19,14 +19,15 @@ from typing import Annotated
 
 import typer
 
-from appliance.cli.audit import report_verdict
+from appliance.cli.audit_export import report_verdict
 from appliance.cli.exit_codes import exit_code_of
 from appliance.cli.server_file import RunningServer, read_server_file
 from appliance.cli.terminal import configured, operator, print_table, print_text, report, run, say, working
 from appliance.config import Config
 from appliance.errors import ApplianceError, ServerUnavailable
-from appliance.service import accounts, audit
+from appliance.service import accounts
 from appliance.service.appliance import open_accounts, open_appliance, open_directory, open_log
+from appliance.service.audit_verify import verify
 from appliance.service.events import new_event
 from appliance.service.initialise import initialise
 from appliance.service.requests import Operation, SpecialistRequest, answer
@@ -88,7 +89,7 @@ async def show_deidentification(config: Config) -> None:
         say(f"   {len(found.spans)} identifiers in {found.elapsed_ms:.0f} ms, by {found.specialist.id}")
         say(f"   receipt: record {receipt.record_id.hex()}, number {receipt.seq} in a log of {receipt.size}")
         say("3. verifying the audit log (appliance audit verify)")
-        report_verdict(await audit.verify(config, appliance.audit, operator()))
+        report_verdict(await verify(config, appliance.audit, operator()))
 
 
 def show_server(config: Config) -> None:

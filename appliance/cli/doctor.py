@@ -1,4 +1,4 @@
-"""`appliance doctor`: is this machine fit, and is this data folder well. Changes nothing but one audit heartbeat."""
+"""`appliance doctor`: is this machine fit, and is this data folder well. Changes nothing; one record says that it was asked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from appliance.cli.terminal import HomeOption, JsonOption, configured, print_json, printable, run, stdout
+from appliance.cli.terminal import HomeOption, JsonOption, configured, operator, print_json, printable, run, stdout
 from appliance.service.doctor import Check, examine
 
 UNWELL = 1
@@ -23,7 +23,7 @@ def doctor(
     Example: appliance doctor --json
     """
     config = configured(home)
-    checks = run(lambda: examine(config, start_engine=not quick))
+    checks = run(lambda: examine(config, operator(), start_engine=not quick))
     if as_json:
         print_json([_row(check) for check in checks])
     else:

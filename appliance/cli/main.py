@@ -13,7 +13,9 @@ from appliance import __version__
 from appliance.cli import (
     api_keys,
     audit,
+    audit_export,
     audit_keeping,
+    audit_recovery,
     audit_search,
     doctor,
     init,
@@ -49,6 +51,12 @@ audit.commands.add_typer(audit_keeping.hold_commands, name="hold")
 audit.commands.add_typer(audit_keeping.retention_commands, name="retention")
 audit.commands.command("shred")(audit_keeping.shred)
 audit.commands.command("erasures")(audit_keeping.erasures)
+audit.commands.command("verify")(audit_export.verify)
+audit.commands.command("check-receipt")(audit_export.check_receipt)
+audit.commands.command("export")(audit_export.export)
+audit.commands.command("exposure")(audit_recovery.exposure)
+audit.commands.command("epochs")(audit_recovery.epochs)
+audit.commands.command("recover")(audit_recovery.recover)
 app.add_typer(audit.commands, name="audit")
 app.add_typer(keys.commands, name="keys")
 app.add_typer(witness.commands, name="witness")

@@ -23,7 +23,7 @@ class AuditState:
 
 def audit_state(log: AuditLog) -> AuditState:
     """Asks for nothing to be written; takes microseconds."""
-    quarantine: str | None = getattr(log, "quarantine", None)
+    quarantine = log.quarantine
     if quarantine is not None:
         return AuditState(
             "quarantined",

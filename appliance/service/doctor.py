@@ -23,8 +23,11 @@ from appliance.config import Config, Home
 from appliance.errors import ApplianceError
 from appliance.service.anchoring import exposure_of
 from appliance.service.appliance import open_appliance, open_log
+from appliance.service.audit_state import audit_state
+from appliance.service.events import record_looking
 from appliance.service.home import check_home
 from appliance.storage.database import sqlite_version
+from appliance.types import Principal
 
 State = Literal["ok", "warn", "fail"]
 _MEMORY_BYTES_MIN = 1024**3
@@ -41,15 +44,15 @@ class Check:
     remedy: str = ""
 
 
-async def examine(config: Config, *, start_engine: bool = True) -> tuple[Check, ...]:
-    """All checks, in the order in which a person would repair what they name."""
+async def examine(config: Config, principal: Principal, *, start_engine: bool = True) -> tuple[Check, ...]:
+    """All checks, in the order in which a person would repair what they name. Recorded where the log takes it."""
     checks = [check_release(), check_sqlite(), check_memory(), check_disk(config.home)]
     checks.append(await _guarded("data folder", lambda: _check_folder(config.home)))
     if checks[-1].state == "fail":
         return tuple(checks)
     checks.append(check_modes(config.home))
     checks.append(await _guarded("root key", lambda: _check_root_key(config)))
-    checks.append(await _guarded("audit log", lambda: _check_log(config)))
+    checks.append(await _guarded("audit log", lambda: _check_log(config, principal)))
     checks.append(await _guarded("exposure", lambda: _check_exposure(config)))
     if start_engine:
         checks.append(await _guarded("engine", lambda: _check_engine(config)))
@@ -106,8 +109,12 @@ async def _check_root_key(config: Config) -> Check:
     return Check("root key", "ok", f"from the {config.keys.source}; it opens slot {slot}")
 
 
-async def _check_log(config: Config) -> Check:
+async def _check_log(config: Config, principal: Principal) -> Check:
     async with open_log(config) as log:
+        await record_looking(log, principal, "doctor.examined")
+        state = audit_state(log)
+        if state.state != "ready":
+            return Check("audit log", "fail", f"{state.state}: {state.reason}", state.remedy)
         note = await asyncio.to_thread(log.checkpoint)
     size = note.split("\n")[1]
     return Check("audit log", "ok", f"{size} records under a signed checkpoint")

@@ -6,19 +6,21 @@ await record_reading(log, principal, "account.list")        # before anything is
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal
 
 from appliance.audit.log import AuditLog
-from appliance.errors import ApplianceError, Conflict, InvalidRequest, NotFound, PermissionDenied
+from appliance.errors import ApplianceError, AuditError, Conflict, InvalidRequest, NotFound, PermissionDenied
 from appliance.service.event_names import EVENTS
 from appliance.types import AttributeValue, AuditEvent, Outcome, Principal, Receipt
 
 Via = Literal["server", "cli"]
 SYSTEM = "system"
 ANONYMOUS = "anonymous"
+logger = logging.getLogger(__name__)
 
 
 def new_event(
@@ -56,6 +58,21 @@ async def record_reading(
 ) -> Receipt:
     """Record that somebody reads, before they do. Raises `AuditUnavailable`: then nothing MAY be shown."""
     return await log.append(new_event(event, principal.id, Outcome.COMPLETED, attributes, content=content))
+
+
+async def record_looking(
+    log: AuditLog, principal: Principal, event: str, attributes: dict[str, AttributeValue] | None = None
+) -> bool:
+    """Record a reading that shows nothing of anybody: a checkpoint, a verdict, an age. Whether it was recorded.
+
+    Such a reading is allowed while nothing can be recorded, because that is when it is needed.
+    """
+    try:
+        await record_reading(log, principal, event, attributes)
+    except AuditError as error:
+        logger.warning("%s by %s was not recorded: %s", event, principal.id, error.code)
+        return False
+    return True
 
 
 class Announced:
