@@ -73,7 +73,7 @@ def draw_search_page(blocks: gr.Blocks, client: Client, settings: UiSettings) ->
     )
     problem = html(elem_id="problem")
     with gr.Row(elem_classes="work form"), gr.Column():
-        with gr.Row(elem_classes="row wide"):
+        with gr.Row(elem_classes="row period"):
             span = gr.Radio(list(PERIODS), value="Last 7 days", label="Period", elem_id="period", container=False)
         with gr.Row(elem_classes="row custom"):
             first_day = line("First day (UTC)", elem_id="first-day", placeholder="2026-11-01")
