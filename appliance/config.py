@@ -143,6 +143,15 @@ class EngineConfig(_Section):
     memory_bytes_max: int = Field(default=4 * 1024**3, ge=64 * 1024**2)
 
 
+class ModelsConfig(_Section):
+    """Models that write: where `appliance models pull` asks, and how much is let in. The server asks nowhere."""
+
+    hub_url: str = Field(default="https://huggingface.co", max_length=300, pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")
+    connect_s: float = Field(default=10.0, gt=0, le=300)
+    file_bytes_max: int = Field(default=512 * 1024**3, ge=1024)
+    disk_free_bytes_min: int = Field(default=1024**3, ge=0)  # left to everything else when a model is added
+
+
 class AuditConfig(_Section):
     """The log: one sequencer, group commit, release gate."""
 
@@ -247,6 +256,7 @@ class _Settings(BaseSettings):
     keys: KeysConfig = KeysConfig()
     accounts: AccountsConfig = AccountsConfig()
     specialists: SpecialistsConfig = SpecialistsConfig()
+    models: ModelsConfig = ModelsConfig()
 
     @classmethod
     def settings_customise_sources(
@@ -276,6 +286,7 @@ class Config:
     keys: KeysConfig
     accounts: AccountsConfig
     specialists: SpecialistsConfig
+    models: ModelsConfig
     credentials: Path | None = None  # where systemd put this service's credentials
     ask: Ask | None = field(default=None, repr=False, compare=False)  # set by `cli`, where a person or a pipe answers
 

@@ -15,6 +15,7 @@ thing, and what to do. `hint` is the remedy on a line of its own. No message car
     ├── TooManyAttempts             carries retry_after_s
     ├── NotFound
     │   ├── SpecialistNotFound
+    │   ├── ModelNotFound
     │   ├── RecordNotFound
     │   └── AccountNotFound
     ├── Conflict
@@ -30,7 +31,8 @@ thing, and what to do. `hint` is the remedy on a line of its own. No message car
     ├── ModelFileError
     │   ├── ModelFileRefused        wrong hash, not registered, does not fit
     │   ├── SpecialistFileInvalid   truncated, foreign or malformed
-    │   └── BaseModelUnavailable    no source can be reached
+    │   ├── BaseModelUnavailable    no source can be reached
+    │   └── ModelSourceUnavailable  the hub cannot be reached, or does not give this model
     ├── AuditError
     │   ├── AuditUnavailable        not recorded, therefore not released
     │   │   └── AuditPaused         the disk is nearly full; recording resumes by itself
@@ -110,6 +112,10 @@ class SpecialistNotFound(NotFound):
     code = "specialist_not_found"
 
 
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
 class RecordNotFound(NotFound):
     code = "record_not_found"
 
@@ -172,6 +178,10 @@ class SpecialistFileInvalid(ModelFileError):
 
 class BaseModelUnavailable(ModelFileError):
     code = "base_model_unavailable"
+
+
+class ModelSourceUnavailable(ModelFileError):
+    code = "model_source_unavailable"
 
 
 class AuditError(ApplianceError):

@@ -36,6 +36,7 @@ class Action(StrEnum):
     API_KEYS_MANAGE = "api_keys.manage"
     ACCOUNTS_MANAGE = "accounts.manage"
     SPECIALISTS_MANAGE = "specialists.manage"
+    MODELS_MANAGE = "models.manage"
     SYSTEM_STATUS = "system.status"
 
 
@@ -67,6 +68,7 @@ ROLE_ACTIONS: Mapping[Role, frozenset[Action]] = {
         {
             Action.SPECIALIST_LIST,
             Action.SPECIALISTS_MANAGE,
+            Action.MODELS_MANAGE,
             Action.AUDIT_VERIFY,
             Action.AUDIT_CHECKPOINT,
             Action.AUDIT_HOLD,

@@ -20,6 +20,7 @@ from appliance.cli import (
     doctor,
     init,
     keys,
+    models,
     serve,
     specialists,
     text,
@@ -43,6 +44,7 @@ app.command("deidentify")(text.deidentify)
 app.command("run")(text.run_specialist)
 app.command("doctor")(doctor.doctor)
 app.add_typer(specialists.commands, name="specialists")
+app.add_typer(models.commands, name="models")
 app.add_typer(users.commands, name="users")
 app.add_typer(api_keys.commands, name="api-keys")
 audit.commands.command("search")(audit_search.search)

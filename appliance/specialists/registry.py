@@ -14,10 +14,7 @@ that started keeps the entry it got.
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,8 +22,9 @@ from pathlib import Path
 from typing import Literal
 
 from appliance.config import Home, SpecialistsConfig
-from appliance.errors import Conflict, HomeError, HomeFull, HomeReadOnly, ModelFileRefused, SpecialistNotFound
+from appliance.errors import Conflict, ModelFileRefused, SpecialistNotFound
 from appliance.specialists import store
+from appliance.specialists.durable_files import disk_errors, write_durably
 from appliance.specialists.file_format import SpecialistFile, decode_specialist
 from appliance.specialists.manifest import Manifest, decode_manifest, encode_manifest, version_key
 from appliance.storage.database import Engine
@@ -104,7 +102,8 @@ class Registry:
         if file.sha256 not in known:
             _check_version_is_free(file, tuple(known.values()))
         place = self._home.specialists / f"{file.sha256}.gguf"
-        _write_durably(place, content)
+        with disk_errors(place):
+            write_durably(place, content, mode=_FILE_MODE)
         if file.sha256 in known:
             self._adapters.pop(file.sha256, None)
             return known[file.sha256]
@@ -214,33 +213,3 @@ def _is_latest(manifest: Manifest, known: tuple[SpecialistEntry, ...]) -> bool:
     """Whether nothing later is active. Where all versions are disabled, a person disabled them: it stays so."""
     active = [entry for entry in known if entry.active]
     return not known or any(version_key(entry.manifest.version) < version_key(manifest.version) for entry in active)
-
-
-def _write_durably(place: Path, content: bytes) -> None:
-    """All of it under its final name, or nothing; on stable storage when this returns."""
-    try:
-        descriptor, temporary = tempfile.mkstemp(prefix=".incoming-", dir=place.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fchmod(file.fileno(), _FILE_MODE)
-                os.fsync(file.fileno())
-            Path(temporary).replace(place)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-        folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise _translated(error, place) from None
-
-
-def _translated(error: OSError, place: Path) -> HomeError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return HomeFull(f"no space left on the disk for {place}", hint=f"free space on the disk of {place.parent}")
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return HomeReadOnly(f"cannot write {place}: {error.strerror}", hint=f"make {place.parent} writable")
-    return HomeError(f"cannot write {place}: {error.strerror}", hint=f"check the folder {place.parent}")

@@ -39,6 +39,7 @@ MATRIX = """
     api_keys.manage     no    no       yes    no
     accounts.manage     no    no       yes    no
     specialists.manage  no    no       yes    yes
+    models.manage       no    no       yes    yes
     system.status       no    no       yes    yes
 """
 

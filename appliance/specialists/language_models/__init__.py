@@ -1,0 +1,1 @@
+"""Models that write: what a GGUF file holds, where such files lie, and how they come to a machine."""
