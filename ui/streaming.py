@@ -76,6 +76,8 @@ class _Answer(httpx.AsyncByteStream):
         return int(message["status"]), list(message["headers"])
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._gone.is_set():  # it failed before it began: the 500 has no body, and nothing will come
+            return
         while (message := await self._pieces.get()) is not None:
             yield message.get("body", b"")
             if not message.get("more_body", False):

@@ -69,7 +69,7 @@ def timeline(answer: Mapping[str, Any], *, begun: str | None, now: datetime) -> 
     buckets: Sequence[Mapping[str, Any]] = answer["buckets"][:_BUCKETS_MAX]
     starts = [_time(bucket["start"]) for bucket in buckets]
     end = _time(answer["to"])
-    ends = [*starts[1:], end]
+    ends = [*starts, end][1:]  # without parts there is no end either
     counts = [tuple(max(0, int(bucket[kind])) for kind in CLASSES) for bucket in buckets]
     top = _round_up(max((sum(count) for count in counts), default=0))
     width = WIDTH / max(1, len(buckets))

@@ -10,6 +10,7 @@ import pytest
 from browsing import (
     CHROMIUM_ARGUMENTS,
     CHROMIUM_NAMES,
+    WAIT_MS,
     Recorder,
     Server,
     new_context,
@@ -17,7 +18,9 @@ from browsing import (
     start_server,
     stop_server,
 )
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+expect.set_options(timeout=WAIT_MS)
 
 
 @pytest.fixture(scope="module")

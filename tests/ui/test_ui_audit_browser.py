@@ -55,13 +55,13 @@ def signed_in_as(page: Page, name: str) -> Page:
     page.get_by_label("User name").fill(name)
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Sign in").click()
-    expect(page.locator("#standing .is-good, .quarantine")).to_be_visible(timeout=20_000)
+    expect(page.locator("#standing .is-good, .quarantine")).to_be_visible()
     return page
 
 
 def open_page(page: Page, name: str) -> None:
     page.goto(f"/app/{name}")
-    expect(page.locator("#standing :is(.is-good, .is-bad, .quarantine)")).to_be_visible(timeout=20_000)
+    expect(page.locator("#standing :is(.is-good, .is-bad, .quarantine)")).to_be_visible()
 
 
 def press(page: Page, name: str) -> None:
@@ -140,7 +140,7 @@ def test_a_record_opens_by_role_shows_its_proof_and_what_destroyed_its_content(
 ) -> None:
     auditor.goto("/app/audit?number=7")
     record = auditor.locator("#record")
-    expect(record.locator("h2")).to_have_text("Record 7", timeout=20_000)
+    expect(record.locator("h2")).to_have_text("Record 7")
     expect(record).to_contain_text("Proven outside")
     expect(record.locator(".content")).to_have_text("a note")
     record_id = record.locator("[data-record]").get_attribute("data-record")
@@ -151,14 +151,12 @@ def test_a_record_opens_by_role_shows_its_proof_and_what_destroyed_its_content(
     expect(record.locator(".content")).to_have_count(0)
     server.control(destroyed={})
     record.get_by_role("link", name="All its records").click()
-    expect(auditor.locator("#progress")).to_contain_text("1 record found.", timeout=20_000)
+    expect(auditor.locator("#progress")).to_contain_text("1 record found.")
     with new_context(browser, server, recorder) as context:
         user = context.new_page()
         sign_in(user)
         user.goto(f"/app/audit?record={record_id}")
-        expect(user.locator("#record")).to_contain_text(
-            "The content is sealed; your role does not open it.", timeout=20_000
-        )
+        expect(user.locator("#record")).to_contain_text("The content is sealed; your role does not open it.")
         expect(user.locator("#record .content")).to_have_count(0)
 
 
@@ -322,6 +320,7 @@ def test_hostile_values_in_records_and_holds_stay_text(auditor: Page, server: Se
         pytest.param("light", 420, marks=pytest.mark.long),
     ],
 )
+@pytest.mark.timeout(300)  # every page once: a busy machine takes minutes
 def test_every_audit_page_passes_axe_fits_its_width_and_stands_still(
     browser: Browser, server: Server, recorder: Recorder, scheme: str, width: int
 ) -> None:

@@ -76,7 +76,10 @@ def test_the_last_day_belongs_to_a_span_and_either_end_may_be_open() -> None:
     assert period(CUSTOM, "2026-02-28", None, START)[1] is None
 
 
-@pytest.mark.parametrize(("first", "last"), [("yesterday", ""), ("2026-02-30", ""), ("2026-03-01", "2026-02-01"), ("0001-01-01", ""), ("", "9999-12-31")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [("yesterday", ""), ("2026-02-30", ""), ("2026-03-01", "2026-02-01"), ("0001-01-01", ""), ("", "9999-12-31")],
+)
 def test_what_is_no_span_of_days_is_refused_in_words(first: str, last: str) -> None:
     with pytest.raises(Refused) as caught:
         period(CUSTOM, first, last, START)
