@@ -121,7 +121,7 @@ def follow(log: Path, process: subprocess.Popen):
 
 def stop_server(process: subprocess.Popen) -> int:
     process.send_signal(signal.SIGTERM)
-    return process.wait(timeout=30)
+    return process.wait(timeout=120)  # it may still be importing its pages
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,6 @@ STORES = {
     "storage",
     "accounts/store.py",
     "audit/store.py",
-    "audit/key_rows.py",
     "specialists/store.py",
     "documents/store.py",
 }

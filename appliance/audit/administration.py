@@ -22,7 +22,6 @@ from pathlib import Path
 from appliance.audit import control, derived
 from appliance.audit.client import KeyRetired, SequencerClient, SequencerGone
 from appliance.audit.derived import ErasureRow, OutboxRow
-from appliance.audit.key_rows import ScopeKeyInfo
 from appliance.audit.keystore import INDEX_CLASS, Keystore
 from appliance.audit.operations import ID_BYTES, announced, place_of
 from appliance.audit.protocol import Administration as Request
@@ -45,6 +44,7 @@ from appliance.audit.record import month_of, subject_owner
 from appliance.config import AuditConfig
 from appliance.errors import AuditUnavailable, Conflict, NotFound
 from appliance.storage.database import Connection
+from appliance.storage.key_rows import ScopeKeyInfo
 from appliance.types import Receipt
 
 LOCK_FILE = "erasure.lock"

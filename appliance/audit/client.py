@@ -83,6 +83,20 @@ class _Link:
     process: Process | None  # None: another process runs the sequencer
     waiting: dict[int, asyncio.Future[Answered]] = field(default_factory=dict)
     commits: int = 0
+    outgoing: list[bytes] = field(default_factory=list)
+
+    def send(self, frame: bytes) -> None:
+        """Send together with whatever else is submitted in this turn of the event loop: it arrives as one batch.
+
+        Written one by one, the first record of a burst would be committed alone while the others are being sealed.
+        """
+        if not self.outgoing:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self.outgoing.append(frame)
+
+    def _flush(self) -> None:
+        frames, self.outgoing = self.outgoing, []
+        self.writer.writelines(frames)  # a connection that is gone fails all who wait; see `_supervise`
 
     def fail_waiting(self) -> None:
         for future in self.waiting.values():
@@ -218,7 +232,7 @@ class SequencerClient:
         future: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
         link.waiting[message.ticket] = future
         try:
-            link.writer.write(protocol.encode(message))
+            link.send(protocol.encode(message))
             await link.writer.drain()
         except OSError:
             link.waiting.pop(message.ticket, None)

@@ -18,8 +18,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from appliance.audit import key_rows
-from appliance.audit.key_rows import ScopeKeyRow, SlotRow, WrappingKeyRow
 from appliance.audit.key_slots import (
     free_slot,
     keystore_file,
@@ -48,7 +46,9 @@ from appliance.audit.wrapped_keys import (
 from appliance.config import Home
 from appliance.crypto import keys
 from appliance.errors import ApplianceError, Conflict, DecryptionFailed
+from appliance.storage import key_rows
 from appliance.storage.database import Connection, erasing, reading, writing
+from appliance.storage.key_rows import ScopeKeyRow, SlotRow, WrappingKeyRow
 
 # Others wait for the write lock meanwhile: a tenth of a second.
 _REWRAPPED_AT_ONCE = 2000

@@ -24,14 +24,14 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from appliance.audit import key_rows
-from appliance.audit.key_rows import SlotKind, SlotRow
 from appliance.audit.wrapped_keys import damaged, slot_id, unwrapped
 from appliance.config import Home
 from appliance.crypto import keys
 from appliance.crypto.secrets import constant_time_equal
 from appliance.errors import Conflict, InputTooLong, InvalidRequest, KeystoreInvalid, NotFound, WrongKey
+from appliance.storage import key_rows
 from appliance.storage.database import Engine, Mode, erasing, open_database, reading, writing
+from appliance.storage.key_rows import SlotKind, SlotRow
 from appliance.storage.revisions import require_current
 
 FIRST_SLOT = 0

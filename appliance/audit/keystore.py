@@ -31,8 +31,6 @@ from pathlib import Path
 from threading import Lock, RLock
 from typing import TypeVar
 
-from appliance.audit import key_rows
-from appliance.audit.key_rows import ScopeKeyInfo, ScopeKeyRow, ScopeKind, SigningKeyRow, WrappingKeyRow
 from appliance.audit.key_slots import (
     FIRST_SLOT,
     PassphraseCost,
@@ -70,7 +68,9 @@ from appliance.config import Home
 from appliance.crypto import keys, signing
 from appliance.crypto.note import verifier_key
 from appliance.errors import DecryptionFailed, HomeExists, KeystoreInvalid, KeystoreLocked
+from appliance.storage import key_rows
 from appliance.storage.database import Connection, Engine, Mode, erasing, reading, writing
+from appliance.storage.key_rows import ScopeKeyInfo, ScopeKeyRow, ScopeKind, SigningKeyRow, WrappingKeyRow
 
 __all__ = [
     "Keystore",

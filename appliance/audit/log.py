@@ -78,6 +78,7 @@ __all__ = [
 _SEALED_INLINE_BYTES_MAX = 64 * 1024
 _KEYS_MAX = 1024
 _KEY_TRIES = 4
+_Place = tuple[RecordClass, int, str, bool]  # class, month, owner, with content: what a set of keys is for
 
 
 class AuditLog:
@@ -99,7 +100,8 @@ class AuditLog:
         self._quarantine = quarantine
         self._administration = Administration(keystore, reader, client, config.audit, config.home.runtime)
         self._boot_id = read_boot_id()
-        self._keys: dict[tuple[RecordClass, int, str, bool], SealingKeys] = {}
+        self._keys: dict[_Place, SealingKeys] = {}
+        self._keys_wanted: dict[_Place, asyncio.Future[SealingKeys]] = {}
         self._keys_since = 0  # restart of the sequencer, which forgets what it was told of retired keys
 
     @classmethod
@@ -185,7 +187,7 @@ class AuditLog:
         free = disk.f_bavail * disk.f_frsize
         if free < self._settings.disk_free_bytes_min:
             raise AuditPaused(
-                f"the data folder is full: {free // 2**20} MiB are left at {folder}, "
+                f"the disk of the data folder is nearly full: {free // 2**20} MiB are left at {folder}, "
                 f"{self._settings.disk_free_bytes_min // 2**20} MiB are needed",
                 hint="free space on that disk; recording resumes by itself",
             )
@@ -359,7 +361,7 @@ class AuditLog:
                 return await self._append_once(await self._seal(event))
             except KeyRetired:
                 await self._administration.finish_erasures()
-                self._keys.clear()
+                self._forget_keys()
         raise AuditUnavailable("the keys for this record are being destroyed", hint="try again in a moment")
 
     async def _seal(self, event: AuditEvent) -> SealedRecord:
@@ -372,15 +374,32 @@ class AuditLog:
         moment = Moment(read_clock(), self._boot_id)
         place = (*place_of(event, moment), owner_of(event), event.content is not None)
         if self._keys_since != self._client.restarts or len(self._keys) >= _KEYS_MAX:
-            self._keys.clear()
+            self._forget_keys()
             self._keys_since = self._client.restarts
-        keys = self._keys.get(place)
-        if keys is None:
-            keys = await asyncio.to_thread(keys_for, self._keystore, event, moment, index=self._settings.index)
-            self._keys[place] = keys
+        keys = self._keys.get(place) or await self._find_keys(place, event, moment)
         if size <= _SEALED_INLINE_BYTES_MAX:
             return seal(event, keys, moment)
         return await asyncio.to_thread(seal, event, keys, moment)
+
+    async def _find_keys(self, place: _Place, event: AuditEvent, moment: Moment) -> SealingKeys:
+        """Asked for once however many wait: they go on in one turn of the loop and become one batch."""
+        wanted = self._keys_wanted.get(place)
+        if wanted is None:
+            finding = asyncio.to_thread(keys_for, self._keystore, event, moment, index=self._settings.index)
+            wanted = self._keys_wanted[place] = asyncio.ensure_future(finding)
+            wanted.add_done_callback(lambda found: self._keys_found(place, found))
+        return await asyncio.shield(wanted)  # one who gives up leaves the others their keys
+
+    def _keys_found(self, place: _Place, found: asyncio.Future[SealingKeys]) -> None:
+        if self._keys_wanted.get(place) is found:
+            del self._keys_wanted[place]
+            if not found.cancelled() and found.exception() is None:
+                self._keys[place] = found.result()
+        # Otherwise they were forgotten meanwhile: a key among them may have been destroyed.
+
+    def _forget_keys(self) -> None:
+        self._keys.clear()
+        self._keys_wanted.clear()
 
     async def _append_once(self, record: SealedRecord) -> Receipt:
         """Append without ever sending twice: after a crash the log is asked, and what is not there is not there."""

@@ -14,16 +14,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.audit import key_rows
 from appliance.audit.header import LOG_ID_BYTES
-from appliance.audit.key_rows import SigningKeyRow
 from appliance.audit.key_slots import keystore_file
 from appliance.audit.wrapped_keys import signing_aad, signing_id
 from appliance.config import Home
 from appliance.crypto import keys, signing
 from appliance.crypto.note import verifier_key
 from appliance.errors import KeystoreInvalid
+from appliance.storage import key_rows
 from appliance.storage.database import reading
+from appliance.storage.key_rows import SigningKeyRow
 
 SIGNING_KEYS_MAX = 10_000
 

@@ -15,10 +15,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from appliance.audit.key_rows import ScopeKind, WrappingKeyRow
 from appliance.crypto import keys
 from appliance.crypto.secrets import constant_time_equal
 from appliance.errors import DecryptionFailed, KeystoreInvalid
+from appliance.storage.key_rows import ScopeKind, WrappingKeyRow
 
 FORMAT = b"cloister/keystore/1"
 # Not a wrapping key: the key that hashes owners, from when the root key that it was derived from is replaced.

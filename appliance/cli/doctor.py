@@ -1,4 +1,4 @@
-"""`appliance doctor`: is this machine fit, and is this data folder well. Changes nothing; one record says that it was asked."""
+"""`appliance doctor`: is this machine fit, and is this data folder well. Changes nothing; a record says that it ran."""
 
 from __future__ import annotations
 

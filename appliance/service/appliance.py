@@ -95,6 +95,8 @@ async def open_appliance(
             raise log
         if isinstance(engine, BaseException):
             raise engine
+        if via == "cli":
+            log.require_space()  # a server waits for room; a command says so before it does anything
         wanted = registry.list() if specialists is None else [registry.get(name) for name in specialists]
         for entry in wanted:
             await engine.load(entry.adapter())

@@ -1,6 +1,6 @@
 """Whether the log records now, and if not, why and what to do: for probes, `doctor`, metrics and exposure.
 
-audit_state(log)      # AuditState("paused", "the data folder is full …", "free space on that disk; …")
+audit_state(log)      # AuditState("paused", "the disk … is nearly full: …", "free space on that disk; …")
 """
 
 from __future__ import annotations

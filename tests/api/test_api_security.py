@@ -4,25 +4,7 @@ import httpx
 import pytest
 
 OPEN = {("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/v1/setup")}
-GUARDED = [
-    ("POST", "/v1/deidentify"),
-    ("POST", "/v1/specialists/phi-deid/run"),
-    ("GET", "/v1/specialists"),
-    ("GET", "/v1/audit/records"),
-    ("GET", "/v1/audit/records/00"),
-    ("GET", "/v1/audit/receipts/00"),
-    ("GET", "/v1/audit/checkpoint"),
-    ("GET", "/v1/audit/export"),
-    ("POST", "/v1/audit/verify"),
-    ("GET", "/v1/accounts"),
-    ("POST", "/v1/accounts"),
-    ("GET", "/v1/api-keys"),
-    ("POST", "/v1/api-keys"),
-    ("GET", "/v1/sessions/current"),
-    ("DELETE", "/v1/sessions/current"),
-    ("POST", "/v1/sessions/current/password"),
-    ("GET", "/metrics"),
-]
+SIGN_IN = {("POST", "/v1/sessions"), ("POST", "/v1/setup")}  # for those whom nobody knows yet
 
 
 @pytest.fixture
@@ -31,27 +13,15 @@ def stranger(server):
         yield client
 
 
-@pytest.mark.parametrize(("method", "path"), GUARDED, ids=lambda value: value)
-def test_stranger_is_refused(stranger, method, path):
-    answer = stranger.request(method, path, headers={"Sec-Fetch-Site": "same-origin"})
-    assert answer.status_code == 401
-    assert answer.json()["error"]["code"] == "unauthenticated"
-
-
-def test_every_route_is_open_on_purpose_or_guarded(stranger, ana):
+def test_every_route_is_open_on_purpose_or_refuses_a_stranger(stranger):
     described = stranger.get("/openapi.json").json()["paths"]
     routes = {(method.upper(), path) for path, methods in described.items() for method in methods}
-    templates = {
-        (method, path.replace("phi-deid", "{specialist}").replace("/00", "/{record_id}")) for method, path in GUARDED
-    }
-    known = OPEN | templates | {("POST", "/v1/sessions"), ("POST", "/v1/setup")}
-    parametrised = {(method, path) for method, path in routes - known if "{" in path}
-    assert routes - known == parametrised
-    for method, path in parametrised:
-        answer = stranger.request(
-            method, path.replace("{", "").replace("}", ""), headers={"Sec-Fetch-Site": "same-origin"}
-        )
+    assert routes > OPEN | SIGN_IN and len(routes) > 30
+    for method, path in sorted(routes - OPEN - SIGN_IN):
+        filled = path.replace("{", "").replace("}", "")
+        answer = stranger.request(method, filled, headers={"Sec-Fetch-Site": "same-origin"})
         assert answer.status_code == 401, (method, path)
+        assert answer.json()["error"]["code"] == "unauthenticated"
 
 
 def test_wrong_name_and_wrong_password_look_the_same(stranger):

@@ -149,7 +149,7 @@ def test_a_nearly_full_disk_pauses_recording_and_takes_only_what_is_urgent(home)
             with pytest.raises(AuditPaused, match="nearly full") as refusal:
                 await log.append(an_event())
             assert "free space" in refusal.value.hint
-            with pytest.raises(AuditPaused, match="data folder is full"):
+            with pytest.raises(AuditPaused, match="nearly full"):
                 log.require_space()
             await log.append(dataclasses.replace(an_event(), event="session.sign_in", urgent=True))
             with pytest.raises(AuditPaused):

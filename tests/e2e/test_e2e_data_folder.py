@@ -112,7 +112,7 @@ def test_full_disk_is_named_before_anything_runs(folder, command):
 
 def test_disk_that_is_nearly_full_stops_answers_and_says_so(folder):
     configure(folder, audit={"disk_free_bytes_min": str(2**62)})
-    refused(run_appliance("deidentify", "-", home=folder, stdin=NOTE), 9, "is full", "free space on that disk")
+    refused(run_appliance("deidentify", "-", home=folder, stdin=NOTE), 9, "nearly full", "free space on that disk")
 
 
 def test_folder_of_a_later_release_is_refused_untouched(folder):

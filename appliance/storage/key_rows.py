@@ -1,4 +1,4 @@
-"""The statements of the keystore, over `storage/tables.py`; no rule, no cryptography, no transaction.
+"""The statements of the keystore, over `tables.py`; no rule, no cryptography, no transaction.
 
     with writing(engine) as connection:
         key_rows.insert_scope_key(connection, row)
