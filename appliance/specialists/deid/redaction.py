@@ -92,11 +92,11 @@ def _numbers(text: str, ordered: Sequence[Span]) -> list[int]:
             numbers.append(next(persons) + 1)
         else:
             known = seen[span.label]
-            numbers.append(known.setdefault(_value(text[span.start : span.end]), len(known) + 1))
+            numbers.append(known.setdefault(value_key(text[span.start : span.end]), len(known) + 1))
     return numbers
 
 
-def _value(original: str) -> str:
+def value_key(original: str) -> str:
     """What makes two writings one value: letters and digits, whatever the case and the separators."""
     return "".join(character for character in original.casefold() if character.isalnum()) or original
 
