@@ -152,7 +152,8 @@ def _plan(home: Home, keystore: Keystore, notes: Iterable[str]) -> _Plan:
     for scope in old.destroyed_keys:
         keystore.destroy([scope])  # announced and cut off: the new log knows nothing of it
     quarantine = read_quarantine(home.audit_database.parent)
-    known = [*notes, old.note, _remembered(home, keystore.origin), quarantine.note if quarantine else ""]
+    remembered = _remembered(home, keystore.origin)
+    known = [*notes, old.note, remembered, quarantine.note if quarantine else ""]
     heads = [(head.size, note) for note in known if (head := _our_head(note, keystore)) is not None]
     if not heads:
         raise AuditLogInvalid(
@@ -160,8 +161,19 @@ def _plan(home: Home, keystore: Keystore, notes: Iterable[str]) -> _Plan:
             hint="name one that was kept elsewhere",
         )
     size, previous = max(heads)
-    lost_from = min(old.size, size)
-    return _Plan("planned", keystore.origin, previous, lost_from, size - 1, old.holds, old.retention)
+    own = [head.size for note in (old.note, remembered) if (head := _our_head(note, keystore)) is not None]
+    lost_from, lost_to = lost_range(old.size, own, size)
+    return _Plan("planned", keystore.origin, previous, lost_from, lost_to, old.holds, old.retention)
+
+
+def lost_range(stored: int, signed: Iterable[int], known: int) -> tuple[int, int]:
+    """First and last number that are lost of `known` records, when `stored` are here; none where last < first.
+
+    A database is always one signature behind its last batch. Where it was put back, that signature is gone with what
+    came later, and nobody can prove those records: they count as lost. `signed`: sizes of the heads that are here.
+    """
+    first = known if stored >= known else max((size for size in signed if size <= stored), default=0)
+    return first, known - 1
 
 
 def _read_old(home: Home) -> _OldLog:

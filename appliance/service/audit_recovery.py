@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import migrations
 from appliance.accounts.actions import Action, authorize
 from appliance.audit import store
-from appliance.audit.epochs import PLAN_FILE, Recovery, recover_declaring_loss
+from appliance.audit.epochs import PLAN_FILE, Recovery, lost_range, recover_declaring_loss
 from appliance.audit.header import epoch_of
 from appliance.audit.keystore import PublicMaterial, public_material
 from appliance.audit.quarantine import read_quarantine
@@ -33,10 +33,14 @@ from appliance.types import AttributeValue, Outcome, Principal
 
 @dataclass(frozen=True, slots=True)
 class KnownLoss:
-    """What the files and kept checkpoints say. `remembered`: the most records that a signature of this log covers."""
+    """What the files and kept checkpoints say. `remembered`: the most records that a signature of this log covers.
+
+    `signed`: sizes of the signed heads that are here, newest batch left out where its signature is not.
+    """
 
     epoch: int
     stored: int
+    signed: tuple[int, ...]
     remembered: int
     quarantine: str | None
     unfinished: bool
@@ -45,7 +49,8 @@ class KnownLoss:
     @property
     def lost(self) -> tuple[int, int] | None:
         """First and last number that is missing, None where nothing is known to be."""
-        return (self.stored, self.remembered - 1) if self.remembered > self.stored else None
+        first, last = lost_range(self.stored, self.signed, self.remembered)
+        return (first, last) if last >= first else None
 
 
 async def known_loss(config: Config, *, kept: Sequence[str] = ()) -> KnownLoss:
@@ -97,15 +102,18 @@ def _look(home: Home, kept: Iterable[str]) -> KnownLoss:
     quarantine = read_quarantine(folder)
     if quarantine is not None:
         sizes.append(_size_of(quarantine.note, material))
-    stored, problem = _stored(home)
+    stored, note, problem = _stored(home)
+    here = [_size_of(note, material)]
     try:
         signed = read_signed_head(home.signer_state, material.origin)
-        sizes.append(signed.size if signed else None)
+        here.append(signed.size if signed else None)
     except AuditLogInvalid as error:
         problem = problem or error.message
+    sizes += here
     return KnownLoss(
         epoch_of(material.origin),
         stored,
+        tuple(size for size in here if size is not None),
         max((size for size in sizes if size is not None), default=0),
         quarantine.why if quarantine else None,
         (folder / PLAN_FILE).exists(),
@@ -113,18 +121,18 @@ def _look(home: Home, kept: Iterable[str]) -> KnownLoss:
     )
 
 
-def _stored(home: Home) -> tuple[int, str]:
-    """How many records are there, or why nobody can say."""
+def _stored(home: Home) -> tuple[int, str, str]:
+    """How many records are there and the note beside them, or why nobody can say."""
     try:
         engine = open_database(home.audit_database, mode="ro", connections=1)
     except HomeError as error:
-        return 0, error.message
+        return 0, "", error.message
     try:
         with reading(engine) as connection:
             head = store.read_head(connection)
-        return (0 if head is None else head.size), ""
+        return (0, "", "") if head is None else (head.size, head.note or "", "")
     except HomeError as error:
-        return 0, error.message
+        return 0, "", error.message
     finally:
         engine.dispose()
 

@@ -11,6 +11,7 @@ import migrations
 from appliance.audit.keystore import create_keystore
 from appliance.audit.root_key import create_root_key, read_root_key
 from appliance.config import Home
+from tests.audit.audit_recorded import Recorded, record_ten_thousand
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +35,10 @@ def home(_first_home: Path, tmp_path: Path) -> Home:
 @pytest.fixture
 def root_key(home: Home) -> bytes:
     return read_root_key(home.root_key_file)
+
+
+@pytest.fixture(scope="session")
+def recorded(_first_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """Ten thousand records and what left the machine meanwhile; attack a copy."""
+    folder = tmp_path_factory.mktemp("recorded")
+    return record_ten_thousand(Home(shutil.copytree(_first_home, folder / "home")), folder)
