@@ -30,7 +30,7 @@ from tests.audit.audit_home import an_event, config_of, opened
 from tests.audit.audit_recorded import MONDAY, NIGHTLY, SIZE, verify
 
 SEED = random.SystemRandom().randrange(2**32)
-SAMPLE, SAMPLE_LONG = 24, 1500
+SAMPLE, SAMPLE_LONG = 9, 1500
 MIDDLE = 5000
 PART = struct.Struct(">QBI")
 
