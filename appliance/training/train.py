@@ -30,6 +30,7 @@ from appliance.specialists.tasks.bio import class_count, decode
 from appliance.specialists.tokenization import WordPiece
 from appliance.specialists.windows import merge, plan
 from appliance.specialists.word_shapes import FEATURE_COUNT
+from appliance.training.arithmetic import autocast
 from appliance.training.collections import biomedical
 from appliance.training.examples import (
     UNMARKED_CLASS,
@@ -191,8 +192,8 @@ class _Stream(IterableDataset[Batch]):
 
 
 def train_step(tagger: Tagger, optimizer: torch.optim.Optimizer, batch: Batch, unmarked: Sequence[int] = ()) -> float:
-    """One step on one batch, in bfloat16 where the processor is fastest with it; returns the loss."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    """One step on one batch, in the arithmetic that this processor is fastest with; returns the loss."""
+    with autocast():
         logits = tagger(*_tensors(batch))
     loss = token_loss(logits.flatten(0, 1), torch.from_numpy(batch.classes).flatten(), unmarked)
     optimizer.zero_grad(set_to_none=True)

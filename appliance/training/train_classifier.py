@@ -28,6 +28,7 @@ from appliance.errors import ApplianceError
 from appliance.specialists.base_model import MINILM, VOCABULARY_FILE, WEIGHTS_FILE
 from appliance.specialists.manifest import Calibration
 from appliance.specialists.tokenization import WordPiece
+from appliance.training.arithmetic import autocast
 from appliance.training.calibration import calibrate
 from appliance.training.classifier import Classifier, build_classifier
 from appliance.training.classifier_examples import (
@@ -163,9 +164,9 @@ def fit(classifier: Classifier, recipe: ClassifierRecipe, examples: Sequence[Cla
 def train_step(
     classifier: Classifier, optimizer: torch.optim.Optimizer, batch: ClassifierBatch, recipe: ClassifierRecipe
 ) -> float:
-    """One step on one batch, in bfloat16 where the processor is fastest with it; returns the loss."""
+    """One step on one batch, in the arithmetic that this processor is fastest with; returns the loss."""
     targets = torch.from_numpy(batch.targets)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with autocast():
         logits = classifier(*_tensors(batch)).float()
         loss = _loss(logits, targets, recipe.multi_label)
         if recipe.schedule.consistency:
