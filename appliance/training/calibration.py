@@ -3,8 +3,8 @@
     calibration, figures = calibrate(logits, targets, labels, multi_label=False, in_scope_share=0.02)
 
 The temperature minimises the negative log-likelihood of the in-scope texts (Guo et al. 2017); the abstention threshold
-is the score that a stated share of them stays under; thresholds of a multi-label head maximise each label's F1. All
-three come from the development part, and their effect is measured on the held-back one.
+is the score that a stated share of them stays under; thresholds of a multi-label head maximise each label's F1, or for
+rare labels that of all together. All come from the development part; their effect is measured on the held-back one.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from appliance.specialists.manifest import Calibration
 TEMPERATURES = np.geomspace(0.25, 4.0, 97)
 THRESHOLDS = np.linspace(0.05, 0.95, 91)
 BINS = 15
+OWN_THRESHOLD_ITEMS = 20  # a label with fewer development texts takes the threshold of all labels together
 
 
 def calibrate(
@@ -89,9 +90,11 @@ def _label_thresholds(
     logits: np.ndarray, truth: np.ndarray, labels: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, float]]:
     scores = 0.5 * (1.0 + np.tanh(0.5 * logits))
+    common = best_threshold(truth.ravel(), scores.ravel())
     thresholds, figures = {}, {}
     for column, label in enumerate(labels):
-        best = best_threshold(truth[:, column], scores[:, column])
+        enough = int(truth[:, column].sum()) >= OWN_THRESHOLD_ITEMS
+        best = best_threshold(truth[:, column], scores[:, column]) if enough else common
         thresholds[label] = round(float(best), 3)
         figures[f"f1_{label}"] = f1(truth[:, column], scores[:, column] >= best)
     figures["macro_f1"] = float(np.mean([figures[f"f1_{label}"] for label in labels]))

@@ -24,22 +24,37 @@ from appliance.types import Head
 class Classifier(nn.Module):
     """Encoder and head. What is trained is `trainable()`; everything else is as published."""
 
-    def __init__(self, encoder: Encoder, adapters: dict[str, LoraLinear], labels: int, dropout: float) -> None:
+    def __init__(
+        self, encoder: Encoder, adapters: dict[str, LoraLinear], labels: int, dropout: float, first_layer: int
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.adapters = adapters
+        self.first_layer = first_layer
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Linear(encoder.states, labels)
 
-    def forward(self, token_ids: Tensor, lengths: Tensor, segments: Tensor) -> Tensor:
-        states = self.encoder(token_ids, lengths)
+    def forward(self, token_ids: Tensor, lengths: Tensor, segments: Tensor, states: Tensor | None = None) -> Tensor:
+        """Logits (segments, labels). `states`: what `below` gave for these ids, to save computing it again."""
+        return self.out(self.dropout(self.means(token_ids, lengths, segments, states)))
+
+    def below(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
+        """States (batch, tokens, S) that enter the first layer with adapters; training does not change them."""
+        with torch.no_grad():
+            return self.encoder.through(self.encoder.embedded(token_ids), lengths, 0, self.first_layer)
+
+    def means(self, token_ids: Tensor, lengths: Tensor, segments: Tensor, states: Tensor | None = None) -> Tensor:
+        """The mean of each segment's final states (segments, S)."""
+        if states is None:
+            states = self.below(token_ids, lengths)
+        states = self.encoder.through(states, lengths, self.first_layer, len(self.encoder.blk))
         inside = segments >= 0
         places = segments[inside]
         count = int(places.max()) + 1
         rows = states[inside].float()
         sums = torch.zeros(count, states.shape[2]).index_add_(0, places, rows)
         sizes = torch.zeros(count).index_add_(0, places, torch.ones_like(places, dtype=torch.float32))
-        return self.out(self.dropout(sums / sizes[:, None]))
+        return sums / sizes[:, None]
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Parameters by name: adapters and output."""
@@ -53,8 +68,8 @@ class Classifier(nn.Module):
 
 
 def build_classifier(
-    weights: Path, shape: BertShape, *, labels: int, rank: int, alpha: float, dropout: float
+    weights: Path, shape: BertShape, *, labels: int, rank: int, alpha: float, dropout: float, first_layer: int = 0
 ) -> Classifier:
     """An untrained classifier over the published encoder."""
     encoder = load_encoder(weights, shape)
-    return Classifier(encoder, add_adapters(encoder, rank, alpha), labels, dropout)
+    return Classifier(encoder, add_adapters(encoder, rank, alpha, first_layer), labels, dropout, first_layer)

@@ -34,21 +34,27 @@ class ClassifierEncoding:
 
 @dataclass(frozen=True, slots=True)
 class ClassifierExample:
-    """One sequence: ids (T,), for each token its segment or -1 (T,), and the targets (segments, labels)."""
+    """One sequence: ids (T,), for each token its segment or -1 (T,), and the targets (segments, labels).
+
+    `states` (T, S), half precision: what enters the first layer that is trained, where that was computed beforehand.
+    """
 
     token_ids: np.ndarray
     segments: np.ndarray
     targets: np.ndarray
+    states: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ClassifierBatch:
-    """Padded ids and segments (B, T), lengths (B,), targets (segments, labels). Segments count over the batch."""
+    """Padded ids and segments (B, T), lengths (B,), targets (segments, labels), states (B, T, S) if every example has
+    them. Segments count over the batch."""
 
     token_ids: np.ndarray
     lengths: np.ndarray
     segments: np.ndarray
     targets: np.ndarray
+    states: np.ndarray | None = None
 
 
 def example_of(labelled: Labelled, encoding: ClassifierEncoding) -> ClassifierExample:
@@ -113,13 +119,18 @@ def pad(examples: Sequence[ClassifierExample]) -> ClassifierBatch:
     lengths = np.array([len(example.token_ids) for example in examples], dtype=np.int64)
     shape = (len(examples), int(lengths.max()))
     token_ids, segments = np.zeros(shape, dtype=np.int64), np.full(shape, NO_SEGMENT, dtype=np.int64)
+    given = [example.states for example in examples if example.states is not None]
+    states = np.zeros((*shape, given[0].shape[1]), dtype=np.float32) if len(given) == len(examples) else None
     first = 0
     for row, example in enumerate(examples):
         size = lengths[row]
+        if states is not None:
+            states[row, :size] = example.states
         token_ids[row, :size] = example.token_ids
         segments[row, :size] = np.where(example.segments >= 0, example.segments + first, NO_SEGMENT)
         first += len(example.targets)
-    return ClassifierBatch(token_ids, lengths, segments, np.concatenate([example.targets for example in examples]))
+    targets = np.concatenate([example.targets for example in examples])
+    return ClassifierBatch(token_ids, lengths, segments, targets, states)
 
 
 def _document(ids: list[int], segments: list[int], targets: list[np.ndarray]) -> ClassifierExample:

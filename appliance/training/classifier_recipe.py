@@ -32,6 +32,12 @@ class ClassifierSchedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     consistency: float = 0.0
 
 
+class ClassifierAdapter(AdapterShape, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Adapters from transformer layer `first_layer` on; what lies below stays as published and is computed once."""
+
+    first_layer: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+
+
 class Abstention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Abstain below the score that this share of in-scope development texts stays under; 0: never abstain."""
 
@@ -50,7 +56,7 @@ class ClassifierRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     context: Context = "none"
     context_name: str = ""
     card: Card
-    adapter: AdapterShape
+    adapter: ClassifierAdapter
     schedule: ClassifierSchedule
     abstention: Abstention = Abstention()
     sources: tuple[Source, ...]

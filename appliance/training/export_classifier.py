@@ -60,6 +60,7 @@ def export(read: ReadClassifierRecipe, base: Path, out: Path, evaluation: tuple[
         rank=recipe.adapter.rank,
         alpha=recipe.adapter.alpha,
         dropout=0.0,
+        first_layer=recipe.adapter.first_layer,
     )
     classifier.load_state_dict(saved["state"], strict=False)
     manifest = manifest_of(read, labels, Calibration(**saved["calibration"]), evaluation)

@@ -35,11 +35,11 @@ class LoraLinear(nn.Module):
         return base + functional.linear(functional.linear(x, self.lora_a), self.lora_b * self.scale)
 
 
-def add_adapters(encoder: nn.Module, rank: int, alpha: float) -> dict[str, LoraLinear]:
-    """Replace every linear layer of `encoder` in place; returns the new ones by module name."""
+def add_adapters(encoder: nn.Module, rank: int, alpha: float, first_layer: int = 0) -> dict[str, LoraLinear]:
+    """Replace the linear layers of `encoder` from transformer layer `first_layer` on in place; the new ones by name."""
     adapters = {}
     for name, module in list(encoder.named_modules()):
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear) and int(name.split(".")[1]) >= first_layer:
             parent, _, child = name.rpartition(".")
             adapters[name] = LoraLinear(module, rank, alpha)
             setattr(encoder.get_submodule(parent), child, adapters[name])

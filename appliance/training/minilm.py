@@ -62,11 +62,19 @@ class Encoder(nn.Module):
 
     def forward(self, token_ids: Tensor, lengths: Tensor) -> Tensor:
         """`token_ids` (batch, tokens), padded at the end; `lengths` (batch,). States of padding are meaningless."""
+        return self.through(self.embedded(token_ids), lengths, 0, len(self.blk))
+
+    def embedded(self, token_ids: Tensor) -> Tensor:
+        """What enters the first layer: (batch, tokens, states)."""
         places = torch.arange(token_ids.shape[1])
-        x = self.token_embd(token_ids) + self.position_embd(places) + self.token_types.weight[0]
-        x = self.token_embd_norm(x)
-        mask = (places[None, :] < lengths[:, None])[:, None, None, :]
-        for layer in self.blk:
+        return self.token_embd_norm(
+            self.token_embd(token_ids) + self.position_embd(places) + self.token_types.weight[0]
+        )
+
+    def through(self, x: Tensor, lengths: Tensor, first: int, stop: int) -> Tensor:
+        """`x` (batch, tokens, states) through layers `first` to `stop - 1`."""
+        mask = (torch.arange(x.shape[1])[None, :] < lengths[:, None])[:, None, None, :]
+        for layer in self.blk[first:stop]:
             x = layer(x, mask)
         return x
 

@@ -6,16 +6,19 @@ BASE holds `model.safetensors` and `vocab.txt`; DATA the collection that the rec
 after every epoch (the same command continues it), at the end `trained.pt` with the calibration, and the figures on the
 development part. The held-back part is never read here.
 
-One linear warm-up, then a cosine to zero. Out-of-scope texts are trained towards saying nothing in particular.
+The output layer begins where softmax regression over the frozen base ends (`teaching/linear.py`), so that the adapters
+need few passes: on two cores that is the difference between minutes and hours. One linear warm-up, then a cosine to
+zero. Out-of-scope texts are trained towards saying nothing in particular.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,10 +46,13 @@ from appliance.training.classifier_examples import (
 from appliance.training.classifier_recipe import ClassifierRecipe, read_classifier_recipe
 from appliance.training.collections import read_collection
 from appliance.training.collections.labelled import Collection, Labelled
+from appliance.training.teaching import linear
 from appliance.training.train import CHECKPOINT_FILE, GRADIENT_NORM_MAX, TRAINED_FILE, check_base
 
 PROGRESS_EVERY_S = 10.0
 EVALUATION_BATCH = 64
+HEAD_EXAMPLES_MAX = 4096  # sequences the first head is fitted to: a beginning, not the result
+HEAD_L2 = 3e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +73,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder with the collections")
     parser.add_argument("--base", type=Path, required=True, help="folder with model.safetensors and vocab.txt")
     parser.add_argument("--out", type=Path, required=True, help="working folder")
+    parser.add_argument("--minutes", type=float, default=120.0, help="end by then, whatever the recipe says")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
     try:
         recipe = read_classifier_recipe(options.recipe).recipe
         torch.set_num_threads(options.threads)
-        trained = run(recipe, data=options.data, base=options.base, out=options.out)
+        seconds_max = 60 * options.minutes
+        trained = run(recipe, data=options.data, base=options.base, out=options.out, seconds_max=seconds_max)
     except ApplianceError as error:
         print(f"appliance: error: {error}", *([f"hint: {error.hint}"] if error.hint else []), sep="\n", file=sys.stderr)
         return 1
@@ -80,14 +88,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(recipe: ClassifierRecipe, *, data: Path, base: Path, out: Path) -> Trained:
+def run(recipe: ClassifierRecipe, *, data: Path, base: Path, out: Path, seconds_max: float) -> Trained:
     """Train, calibrate on the development part, and save `trained.pt`."""
     check_base(base)
     out.mkdir(parents=True, exist_ok=True)
     collection = read_collection(recipe.collection, data)
     encoding = encoding_of(recipe, collection, WordPiece.from_vocab(base / VOCABULARY_FILE))
     classifier = new_classifier(recipe, collection, base)
-    fit(classifier, recipe, examples_of(collection.train, recipe, encoding), out)
+    examples = examples_of(collection.train, recipe, encoding)
+    if recipe.schedule.epochs > 1:
+        examples = with_states(classifier, examples)
+    if not (out / CHECKPOINT_FILE).exists():
+        rng = np.random.default_rng(recipe.schedule.seed)
+        some = [examples[place] for place in rng.permutation(len(examples))[:HEAD_EXAMPLES_MAX]]
+        begin_head(classifier, some, multi_label=recipe.multi_label)
+    fit(classifier, recipe, examples, out, seconds_max)
     examples = examples_of(collection.development, recipe, encoding)
     logits = predict(classifier, examples)
     targets = np.concatenate([example.targets for example in examples])
@@ -121,6 +136,7 @@ def new_classifier(recipe: ClassifierRecipe, collection: Collection, base: Path)
         rank=recipe.adapter.rank,
         alpha=recipe.adapter.alpha,
         dropout=recipe.schedule.dropout,
+        first_layer=recipe.adapter.first_layer,
     )
 
 
@@ -136,8 +152,55 @@ def examples_of(
     return [example for sentences in documents.values() for example in document_of(sentences, encoding)]
 
 
-def fit(classifier: Classifier, recipe: ClassifierRecipe, examples: Sequence[ClassifierExample], out: Path) -> None:
-    """All epochs, continuing after the last that was finished."""
+def with_states(classifier: Classifier, examples: Sequence[ClassifierExample]) -> list[ClassifierExample]:
+    """The examples with what enters the first trained layer: it is the same in every epoch (768 bytes a token)."""
+    if not classifier.first_layer:
+        return list(examples)
+    found = list(examples)
+    for places, batch in _by_length(examples):
+        states = classifier.below(torch.from_numpy(batch.token_ids), torch.from_numpy(batch.lengths)).numpy()
+        for row, place in enumerate(places):
+            rows = states[row, : batch.lengths[row]].astype(np.float16)
+            found[place] = dataclasses.replace(examples[place], states=rows)
+    return found
+
+
+def begin_head(classifier: Classifier, examples: Sequence[ClassifierExample], *, multi_label: bool) -> None:
+    """Set the output layer to the regression over the base as it is: softmax, or for several labels logistic each."""
+    vectors, targets = [], []
+    classifier.eval()
+    with torch.inference_mode():
+        for _, batch in _by_length(examples):
+            vectors.append(classifier.means(*_tensors(batch)).numpy())
+            targets.append(batch.targets)
+    weight, bias = first_head(np.concatenate(vectors), np.concatenate(targets), multi_label=multi_label)
+    with torch.no_grad():
+        classifier.out.weight.copy_(torch.from_numpy(weight.T))
+        classifier.out.bias.copy_(torch.from_numpy(bias))
+
+
+def first_head(vectors: np.ndarray, targets: np.ndarray, *, multi_label: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Weight (S, labels) and bias (labels,) of the regression; texts without a label take no part in a softmax."""
+    labels = targets.shape[1]
+    if not multi_label:
+        known = targets.max(axis=1) > 1.5 / labels
+        head = linear.fit(vectors[known], targets[known].argmax(axis=1), count=labels, l2=HEAD_L2)
+        return head.weight, head.bias
+    heads = [
+        linear.fit(vectors, (targets[:, label] > 0.5).astype(np.int64), count=2, l2=HEAD_L2) for label in range(labels)
+    ]
+    weight = np.stack([head.weight[:, 1] - head.weight[:, 0] for head in heads], axis=1)
+    return weight, np.array([head.bias[1] - head.bias[0] for head in heads], dtype=np.float32)
+
+
+def fit(
+    classifier: Classifier,
+    recipe: ClassifierRecipe,
+    examples: Sequence[ClassifierExample],
+    out: Path,
+    seconds_max: float = math.inf,
+) -> None:
+    """All epochs, continuing after the last that was finished; annealed by `seconds_max` if that comes first."""
     schedule = recipe.schedule
     optimizer = torch.optim.AdamW(
         classifier.trainable().values(),
@@ -146,18 +209,25 @@ def fit(classifier: Classifier, recipe: ClassifierRecipe, examples: Sequence[Cla
         weight_decay=schedule.weight_decay,
     )
     steps = schedule.epochs * math.ceil(len(examples) / schedule.batch)
-    first, step = _restore(out / CHECKPOINT_FILE, classifier, optimizer)
+    first, step, seconds = _restore(out / CHECKPOINT_FILE, classifier, optimizer)
+    started = time.monotonic() - seconds
     report = _Progress(steps, step)
+    share = 0.0
     classifier.train()
     for number in range(first, schedule.epochs):
         torch.manual_seed(schedule.seed + number)
         rng = np.random.default_rng((schedule.seed, number))
         for batch in epoch(examples, batch_size=schedule.batch, rng=rng):
+            share = max(step / steps, (time.monotonic() - started) / seconds_max)
+            if share >= 1:
+                break
             for group in optimizer.param_groups:
-                group["lr"] = schedule.learning_rate * rate_at(step / steps, schedule.warmup)
+                group["lr"] = schedule.learning_rate * rate_at(share, schedule.warmup)
             report.line(step, train_step(classifier, optimizer, batch, recipe))
             step += 1
-        _save(out / CHECKPOINT_FILE, classifier, optimizer, number + 1, step)
+        _save(out / CHECKPOINT_FILE, classifier, optimizer, (number + 1, step, time.monotonic() - started))
+        if share >= 1:
+            break
     classifier.eval()
 
 
@@ -170,9 +240,8 @@ def train_step(
         logits = classifier(*_tensors(batch)).float()
         loss = _loss(logits, targets, recipe.multi_label)
         if recipe.schedule.consistency:
-            again = classifier(
-                *_tensors(batch)
-            ).float()  # another dropout, the same opinion (R-Drop, Liang et al. 2021)
+            # Another dropout, the same opinion (R-Drop, Liang et al. 2021).
+            again = classifier(*_tensors(batch)).float()
             loss = (loss + _loss(again, targets, recipe.multi_label)) / 2
             loss = loss + recipe.schedule.consistency * _disagreement(logits, again)
     optimizer.zero_grad(set_to_none=True)
@@ -185,11 +254,14 @@ def train_step(
 def predict(classifier: Classifier, examples: Sequence[ClassifierExample]) -> np.ndarray:
     """Logits (segments, labels) in float32 PyTorch, in the order of the examples."""
     classifier.eval()
-    rows = []
+    found: list[np.ndarray] = [np.zeros(0)] * len(examples)
     with torch.inference_mode():
-        for first in range(0, len(examples), EVALUATION_BATCH):
-            rows.append(classifier(*_tensors(pad(examples[first : first + EVALUATION_BATCH]))).numpy())
-    return np.concatenate(rows)
+        for places, batch in _by_length(examples):
+            logits = classifier(*_tensors(batch)).numpy()
+            stops = np.cumsum([len(examples[place].targets) for place in places])[:-1]
+            for place, part in zip(places, np.split(logits, stops), strict=True):
+                found[place] = part
+    return np.concatenate(found)
 
 
 def rate_at(share: float, warmup: float) -> float:
@@ -211,8 +283,17 @@ def _disagreement(one: Tensor, other: Tensor) -> Tensor:
     return (there + functional.kl_div(second, first, log_target=True, reduction="batchmean")) / 2
 
 
-def _tensors(batch: ClassifierBatch) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.from_numpy(batch.token_ids), torch.from_numpy(batch.lengths), torch.from_numpy(batch.segments)
+def _tensors(batch: ClassifierBatch) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    states = None if batch.states is None else torch.from_numpy(batch.states)
+    return torch.from_numpy(batch.token_ids), torch.from_numpy(batch.lengths), torch.from_numpy(batch.segments), states
+
+
+def _by_length(examples: Sequence[ClassifierExample]) -> Iterator[tuple[list[int], ClassifierBatch]]:
+    """Batches of similar length, each with the places its examples have in the list."""
+    order = sorted(range(len(examples)), key=lambda place: len(examples[place].token_ids))
+    for first in range(0, len(order), EVALUATION_BATCH):
+        places = order[first : first + EVALUATION_BATCH]
+        yield places, pad([examples[place] for place in places])
 
 
 class _Progress:
@@ -240,20 +321,20 @@ def _plain(calibration: Calibration) -> dict[str, object]:
     }
 
 
-def _save(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, done: int, step: int) -> None:
+def _save(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, place: tuple[int, int, float]) -> None:
     draft = path.with_suffix(".new")
-    torch.save({"state": classifier.trainable(), "optimizer": optimizer.state_dict(), "place": (done, step)}, draft)
+    torch.save({"state": classifier.trainable(), "optimizer": optimizer.state_dict(), "place": place}, draft)
     draft.replace(path)
 
 
-def _restore(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer) -> tuple[int, int]:
+def _restore(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer) -> tuple[int, int, float]:
     if not path.exists():
-        return 0, 0
+        return 0, 0, 0.0
     saved = torch.load(path, weights_only=True)
     classifier.load_state_dict(saved["state"], strict=False)
     optimizer.load_state_dict(saved["optimizer"])
-    done, step = saved["place"]
-    return done, step
+    epochs_done, step, seconds = saved["place"]
+    return epochs_done, step, seconds
 
 
 if __name__ == "__main__":

@@ -9,26 +9,19 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from appliance.engine.heads import apply_head
 from appliance.engine.llamacpp import LlamaEncoder
 from appliance.errors import ConfigInvalid
-from appliance.specialists.base_conversion import BertShape, StorageType, convert, tensor_names
 from appliance.specialists.file_format import read_specialist, write_specialist
-from appliance.specialists.tokenization import WordPiece
 from appliance.specialists.word_shapes import FEATURE_COUNT
 from appliance.training.examples import Encoding, Example, batches, examples_of, pad
 from appliance.training.recipe import ReadRecipe, read_recipe
 from appliance.types import Span
+from tests.training.tiny_base import SHAPE, WORDPIECE, write_tiny_base
 
 pytestmark = pytest.mark.long
 
-SHAPE = BertShape(layers=2, heads=2)
-STATES, INNER, POSITIONS = 64, 128, 64
-LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
-VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *LETTERS, *(f"##{letter}" for letter in LETTERS), *"-/.,:")
-WORDPIECE = WordPiece.from_tokens(VOCABULARY)
 LABELS = ("NAME", "DATE")
 ENCODING = Encoding(WORDPIECE, LABELS, window_tokens=32, overlap_tokens=8)
 TEXT = "seen by Dr. Okafor on 3/4 in ward 12, told Ms. Haddad to come again on 5/6."
@@ -50,19 +43,7 @@ def note(text: str) -> Labelled:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base")
-    rng = np.random.default_rng(3)
-    rows_of = {"word_embeddings": len(VOCABULARY), "position_embeddings": POSITIONS, "token_type_embeddings": 2}
-    weights = {}
-    for theirs, ours in tensor_names(SHAPE):
-        part = ours.split(".")[-2]
-        rows = rows_of.get(theirs.split(".")[1], INNER if part == "ffn_up" else STATES)
-        columns = INNER if part == "ffn_down" else STATES
-        flat = theirs.endswith("bias") or "norm" in ours
-        shift = 1.0 if "norm" in ours and theirs.endswith("weight") else 0.0
-        scale = 0.1 if flat else columns**-0.5
-        weights[theirs] = (shift + scale * rng.standard_normal((rows,) if flat else (rows, columns))).astype(np.float32)
-    save_file(weights, folder / "model.safetensors")
-    convert(folder / "model.safetensors", VOCABULARY, folder / "base.gguf", SHAPE, StorageType.F32, name="tiny")
+    write_tiny_base(folder)
     return folder
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from appliance.errors import ConfigInvalid
-from appliance.training.collections import abstracts, assertions, finance, intents
+from appliance.training.collections import abstracts, assertions, contracts, finance, intents
 from appliance.training.collections.labelled import Collection
 
 READERS: Mapping[str, Callable[[Path], Collection]] = {
@@ -23,6 +23,7 @@ READERS: Mapping[str, Callable[[Path], Collection]] = {
     "financial-sentiment": finance.read_sentiment,
     "abstract-sections": abstracts.read_sections,
     "assertion": assertions.read_assertions,
+    contracts.NAME: contracts.read_clauses,
 }
 
 

@@ -38,21 +38,40 @@ class Collection:
     held_back: tuple[Labelled, ...]
 
 
-def split(name: str, labels: Iterable[str], examples: Iterable[Labelled]) -> Collection:
+def split(
+    name: str,
+    labels: Iterable[str],
+    examples: Iterable[Labelled],
+    *,
+    held_back_percent: int = HELD_BACK_PERCENT,
+    development_percent: int = DEVELOPMENT_PERCENT,
+) -> Collection:
     """Divide by the hash of each example's group, or of its text where it has none."""
     parts: dict[Part, list[Labelled]] = {"train": [], "development": [], "held_back": []}
     for example in examples:
-        parts[part_of(name, example.group or normalised(example.text))].append(example)
+        key = example.group or normalised(example.text)
+        parts[part_of(name, key, held_back_percent, development_percent)].append(example)
     return Collection(tuple(labels), tuple(parts["train"]), tuple(parts["development"]), tuple(parts["held_back"]))
 
 
-def part_of(name: str, key: str) -> Part:
+def part_of(
+    name: str, key: str, held_back_percent: int = HELD_BACK_PERCENT, development_percent: int = DEVELOPMENT_PERCENT
+) -> Part:
     """Which part a group falls into, once and for ever."""
     digest = hashlib.sha256(f"{name}\0{key}".encode()).digest()
     share = int.from_bytes(digest[:8], "big") * 100 >> 64
-    if share < HELD_BACK_PERCENT:
+    if share < held_back_percent:
         return "held_back"
-    return "development" if share < HELD_BACK_PERCENT + DEVELOPMENT_PERCENT else "train"
+    return "development" if share < held_back_percent + development_percent else "train"
+
+
+def without_repeats(collection: Collection) -> Collection:
+    """Without development and held-back texts that an earlier part has too: stock phrases say nothing about the new."""
+    seen = {normalised(example.text) for example in collection.train}
+    development = tuple(example for example in collection.development if normalised(example.text) not in seen)
+    seen |= {normalised(example.text) for example in development}
+    held_back = tuple(example for example in collection.held_back if normalised(example.text) not in seen)
+    return Collection(collection.labels, collection.train, development, held_back)
 
 
 def normalised(text: str) -> str:
