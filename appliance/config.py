@@ -118,6 +118,7 @@ class LimitsConfig(_Section):
     text_chars_max: int = Field(default=200_000, ge=1, le=5_000_000)
     body_bytes_max: int = Field(default=2 * 1024 * 1024, ge=1024)
     jsonl_line_bytes_max: int = Field(default=4 * 1024 * 1024, ge=1024)
+    jsonl_lines_at_once: int = Field(default=16, ge=1, le=1024)  # of one file, so that the engine can batch them
     page_size_max: int = Field(default=200, ge=1, le=1000)
     requests_in_flight_max: int = Field(default=64, ge=1)
     denials_per_minute: int = Field(default=20, ge=1, le=1000)  # recorded one by one from one address; more are counted

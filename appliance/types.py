@@ -30,6 +30,7 @@ class Task(StrEnum):
 
     TAG = "tag"
     CLASSIFY = "classify"
+    ANSWER = "answer"
     EMBED = "embed"
 
 
@@ -49,6 +50,65 @@ class LabelScore:
 
     label: str
     score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """An answer cut out of a context: `text` equals `context[start:end]`; `score` is its calibrated probability."""
+
+    text: str
+    start: int
+    end: int
+    score: float
+
+
+FindingsKind = Literal["spans", "label", "labels", "sentences", "answer", "embedding"]
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a specialist says of one input. `kind` names the part that speaks; the others are empty.
+
+    - `spans`: sorted and disjoint.
+    - `label`: `labels` are all labels, best first, or none where it abstains; `best` is the best label even then.
+    - `labels`: those assigned, best first, which may be none; `best` as above.
+    - `sentences`: one label for each sentence, None where it abstains.
+    - `answer`: `quote`, or None where the context does not hold an answer.
+    - `embedding`: a vector of length 1.
+    """
+
+    kind: FindingsKind
+    spans: tuple[Span, ...] = ()
+    labels: tuple[LabelScore, ...] = ()
+    best: LabelScore | None = None
+    sentences: tuple[LabelScore | None, ...] = ()
+    quote: Quote | None = None
+    embedding: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a specialist is given; None: it was not sent. Which parts a task takes is `specialists/tasks/material.py`.
+
+    `about`: (field, value) pairs of what a text is judged with regard to (`entity`, `concept`); `context`: where the
+    answer to `question` is looked for.
+    """
+
+    text: str | None = None
+    about: tuple[tuple[str, str], ...] = ()
+    sentences: tuple[str, ...] | None = None
+    question: str | None = None
+    context: str | None = None
+
+    def texts(self) -> tuple[str, ...]:
+        """Everything that was sent, in the order of the fields."""
+        parts = (self.text, *(value for _, value in self.about), *(self.sentences or ()), self.question, self.context)
+        return tuple(part for part in parts if part is not None)
+
+    @property
+    def chars(self) -> int:
+        """Characters of all parts together."""
+        return sum(map(len, self.texts()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,22 @@ def write_classifier(path: Path, favourite: str = "urgent", **changes: object) -
     return _write(path, Task.CLASSIFY, "pooled", CLASSES, bias, changes)
 
 
+def write_sentence_classifier(path: Path, favourite: str = "urgent", **changes: object) -> Path:
+    """The same for each sentence of a document."""
+    bias = np.array([_CERTAIN if label == favourite else 0.0 for label in CLASSES], np.float32)
+    return _write(path, Task.CLASSIFY, "token", CLASSES, bias, {"unit": "sentence", **changes})
+
+
+def write_answerer(path: Path, **changes: object) -> Path:
+    """Finds the first word of any context: every place is as good as "no answer", and the first of equals wins."""
+    return _write(path, Task.ANSWER, "token", (), np.zeros(2, np.float32), {"window_tokens": 128, **changes})
+
+
+def write_embedder(path: Path, **changes: object) -> Path:
+    """The base's own states, without an adapter."""
+    return _write(path, Task.EMBED, "none", (), np.zeros(0, np.float32), changes)
+
+
 def abstaining() -> Calibration:
     """A classifier with this calibration never commits itself."""
     return Calibration(abstain_below=1.0)
@@ -56,6 +72,7 @@ def _write(path: Path, task: Task, kind: str, labels: tuple[str, ...], bias: np.
         "created": "2026-01-01",
     }
     weight = np.zeros((STATES, len(bias)), np.float32)
+    head = Head("none", 0, None, None, None, None) if kind == "none" else Head(kind, 0, None, None, weight, bias)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_specialist(path, Manifest(**(values | changes)), Head(kind, 0, None, None, weight, bias), adapter)
+    write_specialist(path, Manifest(**(values | changes)), head, adapter)
     return path

@@ -16,6 +16,7 @@ from appliance.api.schemas import (
     RunResponse,
     deidentify_response,
     receipt_body,
+    run_request,
     run_response,
 )
 from appliance.api.security import appliance_of, current_principal
@@ -33,16 +34,16 @@ async def deidentify(request: Request, body: DeidentifyRequest, caller: Caller) 
     """Find identifiers in a text and replace them. Everything else stays, character for character."""
     wanted = SpecialistRequest(body.text, body.specialist, Operation.DEIDENTIFY, body.style, body.subject)
     released = await unless_disconnected(request, answer(appliance_of(request), caller, wanted))
-    _count(request, released.value.specialist.id, body.text)
+    _count(request, released.value.specialist.id, wanted)
     return deidentify_response(released.value, released.receipt, body.style)
 
 
-@routes.post("/specialists/{specialist}/run")
+@routes.post("/specialists/{specialist}/run", response_model_exclude_unset=True)
 async def run(request: Request, specialist: str, body: RunRequest, caller: Caller) -> RunResponse:
-    """Run one specialist on a text: spans of a tagger, labels of a classifier."""
-    wanted = SpecialistRequest(body.text, specialist, subject=body.subject)
+    """Run one specialist on what its task takes; the response holds what that task gives and nothing else."""
+    wanted = run_request(body, specialist)
     released = await unless_disconnected(request, answer(appliance_of(request), caller, wanted))
-    _count(request, released.value.specialist.id, body.text)
+    _count(request, released.value.specialist.id, wanted)
     return run_response(released.value, released.receipt)
 
 
@@ -69,5 +70,5 @@ async def review(request: Request, exchange_id: str, body: ReviewRequest, caller
     return receipt_body(receipt)
 
 
-def _count(request: Request, specialist: str, text: str) -> None:
-    request.app.state.metrics.characters.labels(specialist).inc(len(text))
+def _count(request: Request, specialist: str, wanted: SpecialistRequest) -> None:
+    request.app.state.metrics.characters.labels(specialist).inc(wanted.material.chars)

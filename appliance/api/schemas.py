@@ -7,8 +7,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from appliance.service.requests import Answer
-from appliance.types import Receipt, Role
+from appliance.service.requests import Answer, SpecialistRequest
+from appliance.specialists.tasks.classify import SENTENCES_MAX
+from appliance.types import LabelScore, Receipt, Role
+
+SCORES_SHOWN = 5  # labels of a classification that are worth a look
+EMBEDDING_DIGITS = 6  # an error of 5e-7 in a component: less than any storage type of the base makes
 
 
 class _Body(BaseModel):
@@ -32,9 +36,17 @@ class DeidentifyRequest(_Body):
 
 
 class RunRequest(_Body):
-    """A text for one specialist."""
+    """What a specialist is given: `text`, for some with `entity` or `concept`; `sentences`; `question` and `context`.
 
-    text: str
+    Its card says which (`task`, `unit`, `context_name`); a part that it does not take is refused.
+    """
+
+    text: str | None = None
+    entity: str | None = Field(default=None, description="what a headline is judged with regard to")
+    concept: str | None = Field(default=None, description="the finding in the text that is judged")
+    sentences: list[str] | None = Field(default=None, max_length=SENTENCES_MAX)
+    question: str | None = None
+    context: str | None = Field(default=None, description="where the answer is quoted from")
     subject: str = _SUBJECT
 
 
@@ -101,13 +113,30 @@ class LabelBody(_Body):
     score: float
 
 
+class QuoteBody(_Body):
+    """An answer: `text` is `context[start:end]`, character for character."""
+
+    text: str
+    start: int
+    end: int
+    score: float
+
+
 class RunResponse(_Body):
-    """`spans` of a tagger; `label`, `score` and `labels` of a classifier (`label` null: it abstains)."""
+    """What the specialist's task gives; the fields of other tasks are absent.
+
+    `tag`: `spans`. `classify`: `label` (null: it abstains) and `score` of the best label even then; with several labels
+    at once `labels`, those assigned; both with `scores`, the best few labels. Sentences: `labels`, one name for each.
+    `answer`: `answer`, null where the context holds none. `embed`: `embedding`, a vector of length 1.
+    """
 
     spans: list[SpanBody] | None = None
     label: str | None = None
     score: float | None = None
-    labels: list[LabelBody] | None = None
+    labels: list[LabelBody] | list[str | None] | None = None
+    scores: list[LabelBody] | None = None
+    answer: QuoteBody | None = None
+    embedding: list[float] | None = None
     specialist: SpecialistRefBody
     receipt: ReceiptBody
     elapsed_ms: float
@@ -231,7 +260,7 @@ def receipt_body(receipt: Receipt) -> ReceiptBody:
 def span_bodies(answer: Answer) -> list[SpanBody]:
     """The spans of an answer as JSON."""
     return [
-        SpanBody(start=span.start, end=span.end, label=span.label, score=round(span.score, 4)) for span in answer.spans
+        SpanBody(start=span.start, end=span.end, label=span.label, score=_score(span.score)) for span in answer.spans
     ]
 
 
@@ -249,21 +278,59 @@ def deidentify_response(answer: Answer, receipt: Receipt, style: str) -> Deident
     )
 
 
+def run_request(body: RunRequest, specialist: str) -> SpecialistRequest:
+    """The request of `POST /v1/specialists/{id}/run`; a line of `appliance run` has the same fields."""
+    about = (("entity", body.entity), ("concept", body.concept))
+    return SpecialistRequest(
+        body.text,
+        specialist,
+        subject=body.subject,
+        about=tuple((name, value) for name, value in about if value),
+        sentences=None if body.sentences is None else tuple(body.sentences),
+        question=body.question,
+        context=body.context,
+    )
+
+
 def run_response(answer: Answer, receipt: Receipt) -> RunResponse:
     """The response of `POST /v1/specialists/{id}/run`."""
-    best = answer.labels[0] if answer.labels else None
-    is_tagger = answer.specialist.task == "tag"
     return RunResponse(
-        spans=span_bodies(answer) if is_tagger else None,
-        label=best.label if best else None,
-        score=round(best.score, 4) if best else None,
-        labels=None
-        if is_tagger
-        else [LabelBody(label=item.label, score=round(item.score, 4)) for item in answer.labels],
-        specialist=_ref(answer),
-        receipt=receipt_body(receipt),
-        elapsed_ms=answer.elapsed_ms,
+        **run_fields(answer), specialist=_ref(answer), receipt=receipt_body(receipt), elapsed_ms=answer.elapsed_ms
     )
+
+
+def run_fields(answer: Answer) -> dict[str, Any]:
+    """The fields of `RunResponse` that the specialist's task gives."""
+    found = answer.findings
+    match found.kind:
+        case "spans":
+            return {"spans": span_bodies(answer)}
+        case "label":
+            assert found.best is not None
+            scores = [_label(one) for one in found.labels[:SCORES_SHOWN] or (found.best,)]
+            label = found.labels[0].label if found.labels else None
+            return {"label": label, "score": _score(found.best.score), "scores": scores}
+        case "labels":
+            assert found.best is not None
+            assigned = [_label(one) for one in found.labels]
+            return {"labels": assigned, "scores": assigned or [_label(found.best)]}
+        case "sentences":
+            return {"labels": [None if one is None else one.label for one in found.sentences]}
+        case "answer":
+            quote = found.quote
+            if quote is None:
+                return {"answer": None}
+            return {"answer": QuoteBody(text=quote.text, start=quote.start, end=quote.end, score=_score(quote.score))}
+        case "embedding":
+            return {"embedding": [round(value, EMBEDDING_DIGITS) for value in found.embedding]}
+
+
+def _label(label: LabelScore) -> LabelBody:
+    return LabelBody(label=label.label, score=_score(label.score))
+
+
+def _score(score: float) -> float:
+    return round(score, 4)
 
 
 def _ref(answer: Answer) -> SpecialistRefBody:

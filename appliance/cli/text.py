@@ -16,7 +16,7 @@ from typing import Annotated, Any, BinaryIO, Literal
 import typer
 from rich.progress import TaskID
 
-from appliance.api.schemas import deidentify_response, receipt_body, run_response, span_bodies
+from appliance.api.schemas import deidentify_response, run_response
 from appliance.audit.gate import Released
 from appliance.cli.exit_codes import SOME_LINES_FAILED
 from appliance.cli.terminal import (
@@ -40,7 +40,9 @@ SubjectOption = Annotated[
     str,
     typer.Option(help="Whom the text is about (a case or patient number): its contents can be destroyed by that."),
 ]
-_LINES_AT_ONCE = 16  # lines in work together, so that the engine can batch them
+# What a line holds beside "id" and "subject", and what its row holds beside "id" and "receipt": as in the API.
+_TEXTS = ("text", "entity", "concept", "question", "context")
+_FOUND = frozenset(("spans", "label", "score", "labels", "answer", "embedding"))
 
 
 def deidentify(
@@ -64,7 +66,12 @@ def deidentify(
 def run_specialist(
     specialist: Annotated[str, typer.Argument(help="Id of the specialist, as `appliance specialists list` shows.")],
     jsonl: Annotated[
-        Path, typer.Option("--jsonl", help='Input: one {"id": …, "text": …} a line; "subject" may be given.')
+        Path,
+        typer.Option(
+            "--jsonl",
+            help='Input: one {"id": …, "text": …} a line, with "entity" or "concept" where the specialist takes one; '
+            'or "sentences"; or "question" and "context". "subject" may be given.',
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Output: one JSON line for each input line, in the same order.")],
     subject: SubjectOption = "",
@@ -141,7 +148,7 @@ async def _run_lines(config: Config, specialist: str, subject: str, source: Path
         with source.open("rb") as lines, draft.open("wb") as output, progress_bar() as bar:
             task = bar.add_task(f"{specialist}", total=_count_lines(source))
             async with open_appliance(config, via="cli", specialists=(specialist,)) as appliance:
-                async for row in _answers(appliance, SpecialistRequest("", specialist, subject=subject), lines):
+                async for row in _answers(appliance, SpecialistRequest(None, specialist, subject=subject), lines):
                     failed += "error" in row
                     output.write(json.dumps(row, allow_nan=False).encode() + b"\n")
                     bar.advance(TaskID(task))
@@ -169,7 +176,7 @@ async def _answers(appliance: Appliance, common: SpecialistRequest, lines: Binar
     try:
         for raw in _bounded_lines(lines, appliance.config.limits.jsonl_line_bytes_max):
             waiting.append(asyncio.create_task(_answer_line(appliance, common, raw)))
-            if len(waiting) >= _LINES_AT_ONCE:
+            if len(waiting) >= appliance.config.limits.jsonl_lines_at_once:
                 yield await waiting.pop(0)
         while waiting:
             yield await waiting.pop(0)
@@ -197,7 +204,7 @@ async def _answer_line(appliance: Appliance, common: SpecialistRequest, raw: byt
     line: dict[str, Any] = {"id": None}
     try:
         line |= _parse_line(raw, appliance.config.limits.jsonl_line_bytes_max)
-        wanted = replace(common, text=_text_of(line), subject=_subject_of(line) or common.subject)
+        wanted = _request_of(line, common)
         released = await answer(appliance, operator(), wanted)
     except InvalidRequest as error:
         # Only what this one line asked for is wrong; an engine or an audit log that fails ends the run.
@@ -224,23 +231,31 @@ def _parse_line(raw: bytes | None, bytes_max: int) -> dict[str, Any]:
     return line
 
 
-def _text_of(line: dict[str, Any]) -> str:
-    text = line.get("text")
-    if not isinstance(text, str):
-        raise InvalidRequest('the line has no "text"')
-    return text
+def _request_of(line: dict[str, Any], common: SpecialistRequest) -> SpecialistRequest:
+    """The same fields as the body of the API; null is as good as absent, and what has another name is not ours."""
+    body = {name: _string(line, name) for name in (*_TEXTS, "subject")}
+    sentences = line.get("sentences")
+    if sentences is not None and not (isinstance(sentences, list) and all(isinstance(one, str) for one in sentences)):
+        raise InvalidRequest('the "sentences" of the line are not a list of texts')
+    about = tuple((name, value) for name in ("entity", "concept") if (value := body[name]))
+    return replace(
+        common,
+        text=body["text"],
+        subject=body["subject"] or common.subject,
+        about=about,
+        sentences=None if sentences is None else tuple(sentences),
+        question=body["question"],
+        context=body["context"],
+    )
 
 
-def _subject_of(line: dict[str, Any]) -> str:
-    subject = line.get("subject", "")
-    if not isinstance(subject, str):
-        raise InvalidRequest('the "subject" of the line is not a text')
-    return subject
+def _string(line: dict[str, Any], name: str) -> str | None:
+    value = line.get(name)
+    if value is not None and not isinstance(value, str):
+        raise InvalidRequest(f'the "{name}" of the line is not a text')
+    return value
 
 
 def _findings(released: Released[Answer]) -> dict[str, Any]:
-    receipt = receipt_body(released.receipt).model_dump(mode="json")
-    body = run_response(released.value, released.receipt)
-    if body.spans is not None:
-        return {"spans": [span.model_dump() for span in span_bodies(released.value)], "receipt": receipt}
-    return {"label": body.label, "score": body.score, "receipt": receipt}
+    body = run_response(released.value, released.receipt).model_dump(mode="json", exclude_unset=True)
+    return {name: value for name, value in body.items() if name in _FOUND} | {"receipt": body["receipt"]}

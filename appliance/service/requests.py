@@ -12,10 +12,12 @@ import re
 import secrets
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
+import numpy as np
 
 from appliance.accounts.actions import Action, authorize
 from appliance.audit.gate import Released
@@ -26,8 +28,17 @@ from appliance.service.exchange import recorded_exchange
 from appliance.service.subjects import check_subject
 from appliance.specialists.deid.redaction import Redaction, Style, redact
 from appliance.specialists.registry import SpecialistEntry
-from appliance.specialists.tasks import classify, tag
-from appliance.types import AttributeValue, LabelScore, Principal, Span, SpecialistRef, Task
+from appliance.specialists.tasks import dispatch
+from appliance.types import (
+    AttributeValue,
+    Findings,
+    LabelScore,
+    Material,
+    Principal,
+    Span,
+    SpecialistRef,
+    Task,
+)
 
 
 class Operation(StrEnum):
@@ -39,27 +50,46 @@ class Operation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SpecialistRequest:
-    """One text for one specialist. `style` matters to `DEIDENTIFY` only.
+    """One input for one specialist. `style` matters to `DEIDENTIFY` only.
 
-    `subject`: whom the text is about (a case or patient number), so that it can be found and destroyed by that.
+    The parts of `Material` as fields; which of them are needed is the specialist's task to say. `subject`: whom the
+    text is about (a case or patient number), so that it can be found and destroyed by that.
     """
 
-    text: str
+    text: str | None
     specialist: str
     operation: Operation = Operation.RUN
     style: Style = "label"
     subject: str = ""
+    about: tuple[tuple[str, str], ...] = ()
+    sentences: tuple[str, ...] | None = None
+    question: str | None = None
+    context: str | None = None
+
+    @property
+    def material(self) -> Material:
+        """What the specialist is given."""
+        return Material(self.text, self.about, self.sentences, self.question, self.context)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a specialist found: spans of a tagger, or labels of a classifier (best first; empty: it abstains)."""
+    """What a specialist found, and who it was. `redaction`: of a text that was to be de-identified."""
 
     specialist: SpecialistRef
-    spans: tuple[Span, ...] = ()
-    labels: tuple[LabelScore, ...] = ()
+    findings: Findings
     redaction: Redaction | None = None
     elapsed_ms: float = 0.0
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """What a tagger marked."""
+        return self.findings.spans
+
+    @property
+    def labels(self) -> tuple[LabelScore, ...]:
+        """What a classifier assigned, best first."""
+        return self.findings.labels
 
     def counts(self) -> dict[str, int]:
         """How many spans carry each label, in order of first appearance."""
@@ -76,30 +106,39 @@ async def answer(appliance: Appliance, principal: Principal, request: Specialist
     about: dict[str, AttributeValue] = {**appliance.process, "requested": _recordable_id(request.specialist)}
     async with recorded_exchange(appliance.audit, principal, _EVENTS[request.operation], about) as exchange:
         authorize(principal, Action.SPECIALIST_RUN)
-        check_text(request.text, appliance.config.limits)
+        material = request.material
+        check_texts(material, appliance.config.limits)
         exchange.subject = check_subject(request.subject)
         entry = await asyncio.to_thread(appliance.registry.get, request.specialist)
-        task = _TASKS[_task_for(entry, request)]
+        _check_operation(entry, request)
         prepared = await asyncio.to_thread(
-            task.prepare, request.text, entry.manifest, appliance.wordpiece, appliance.config.specialists
+            dispatch.prepare, material, entry.manifest, appliance.wordpiece, appliance.config.specialists
         )
-        await exchange.open(request.text.encode(), _request_attributes(entry, request, len(prepared.inputs)))
+        await exchange.open(request_content(material), _request_attributes(entry, request, len(prepared.inputs)))
         await appliance.engine.load(entry.adapter())
-        outputs = await appliance.engine.encode(entry.sha256, prepared.inputs)
+        # A text of nothing but control characters has no token: there is nothing to compute and nothing to find.
+        outputs = await appliance.engine.encode(entry.sha256, prepared.inputs) if prepared.inputs else []
         result = await asyncio.to_thread(_finish, entry, prepared, outputs, request, started)
         content = answer_content(result)
         return await exchange.close(result, content, _answer_attributes(result, content))
 
 
-def check_text(text: str, limits: LimitsConfig) -> None:
-    """Refuse what is not a text somebody could have meant: empty, too long, NUL bytes, lone surrogates."""
-    if not text.strip():
-        raise InputEmpty("the text is empty", hint="send at least one character that is not a space")
-    if len(text) > limits.text_chars_max:
+def check_texts(material: Material, limits: LimitsConfig) -> None:
+    """Refuse what is not text somebody could have meant: a part that is empty, all of it too long, or `check_text`."""
+    if material.chars > limits.text_chars_max:
         raise InputTooLong(
-            f"the text has {len(text)} characters; this site takes {limits.text_chars_max}",
+            f"the text has {material.chars} characters; this site takes {limits.text_chars_max}",
             hint="split the text, or raise limits.text_chars_max in config.toml",
         )
+    for name, text in (("text", material.text), ("question", material.question), ("context", material.context)):
+        if text is not None and not text.strip():
+            raise InputEmpty(f"the {name} is empty", hint="send at least one character that is not a space")
+    for text in material.texts():
+        check_text(text)
+
+
+def check_text(text: str) -> None:
+    """Refuse NUL characters and halves of surrogate pairs. Raises `InputNotText` with the offset."""
     if "\0" in text:
         raise InputNotText(
             f"the text has a NUL character at offset {text.index(chr(0))}",
@@ -114,19 +153,42 @@ def check_text(text: str, limits: LimitsConfig) -> None:
         ) from None
 
 
+def request_content(material: Material) -> bytes:
+    """The request as it is sealed into the record: a text alone as it is, more than a text as canonical JSON."""
+    if material == Material(material.text):
+        return (material.text or "").encode()
+    body: dict[str, object] = {
+        "text": material.text,
+        "sentences": material.sentences,
+        "question": material.question,
+        "context": material.context,
+    }
+    sent = {name: value for name, value in body.items() if value is not None}
+    return msgspec.json.encode(sent | dict(material.about), order="sorted")
+
+
 def answer_content(result: Answer) -> bytes:
     """The answer as it is sealed into the record: canonical JSON of everything that is released."""
-    body = {
-        "labels": [[label.label, label.score] for label in result.labels],
-        "spans": [[span.start, span.end, span.label, span.score] for span in result.spans],
+    found = result.findings
+    body: dict[str, object] = {
+        "labels": [[label.label, label.score] for label in found.labels],
+        "spans": [[span.start, span.end, span.label, span.score] for span in found.spans],
         "text": result.redaction.text if result.redaction else None,
     }
+    if found.best is not None:
+        body["best"] = [found.best.label, found.best.score]
+    if found.kind == "sentences":
+        body["sentences"] = [None if one is None else [one.label, one.score] for one in found.sentences]
+    elif found.kind == "answer":
+        quote = found.quote
+        body["answer"] = None if quote is None else [quote.start, quote.end, quote.text, quote.score]
+    elif found.kind == "embedding":
+        body["embedding"] = found.embedding
     return msgspec.json.encode(body, order="sorted")
 
 
 _EVENTS = {Operation.RUN: "specialist.run", Operation.DEIDENTIFY: "specialist.deidentify"}
 _SPECIALIST_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_TASKS = {Task.TAG: tag, Task.CLASSIFY: classify}
 
 
 def _recordable_id(specialist: str) -> str:
@@ -134,33 +196,27 @@ def _recordable_id(specialist: str) -> str:
     return specialist if _SPECIALIST_ID.fullmatch(specialist) else "(not an id)"
 
 
-def _task_for(entry: SpecialistEntry, request: SpecialistRequest) -> Task:
-    task = entry.ref.task
-    if task not in _TASKS:
-        raise UnknownOption(f"specialist {entry.ref.id!r} has task {task!r}, which this request cannot use")
-    if request.operation is Operation.DEIDENTIFY and task is not Task.TAG:
+def _check_operation(entry: SpecialistEntry, request: SpecialistRequest) -> None:
+    if request.operation is Operation.DEIDENTIFY and entry.ref.task is not Task.TAG:
         raise UnknownOption(
             f"specialist {entry.ref.id!r} does not mark identifiers", hint="de-identify with a specialist of task 'tag'"
         )
-    return task
 
 
 def _finish(
     entry: SpecialistEntry,
-    prepared: tag.PreparedTag | classify.PreparedClassify,
-    outputs: list,
+    prepared: dispatch.Prepared,
+    outputs: Sequence[np.ndarray],
     request: SpecialistRequest,
     started: float,
 ) -> Answer:
-    if isinstance(prepared, classify.PreparedClassify):
-        labels = classify.finish(prepared, outputs).labels
-        return Answer(entry.ref, labels=labels, elapsed_ms=_milliseconds_since(started))
-    spans = tag.finish(prepared, outputs)
+    findings = dispatch.finish(prepared, outputs)
     redaction = None
     if request.operation is Operation.DEIDENTIFY:
+        assert request.text is not None
         # A fresh seed per document: surrogates are consistent inside it and cannot be linked across documents.
-        redaction = redact(request.text, spans, request.style, secrets.token_bytes(32))
-    return Answer(entry.ref, spans=spans, redaction=redaction, elapsed_ms=_milliseconds_since(started))
+        redaction = redact(request.text, findings.spans, request.style, secrets.token_bytes(32))
+    return Answer(entry.ref, findings, redaction, _milliseconds_since(started))
 
 
 def _milliseconds_since(started: float) -> float:
@@ -172,7 +228,7 @@ def _request_attributes(entry: SpecialistEntry, request: SpecialistRequest, wind
         "specialist": entry.ref.id,
         "specialist_version": entry.ref.version,
         "specialist_sha256": entry.ref.sha256,
-        "chars": len(request.text),
+        "chars": request.material.chars,
         "windows": windows,
     }
     if request.operation is Operation.DEIDENTIFY:

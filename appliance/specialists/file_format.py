@@ -29,7 +29,8 @@ RANK_MAX = 256
 LAYERS_MAX = 64
 _TENSOR_NAME = re.compile(r"(blk\.(\d{1,2})\.(attn_q|attn_k|attn_v|attn_output|ffn_up|ffn_down))\.weight\.lora_([ab])")
 _HEAD_KINDS = ("token", "pooled", "none")
-_HEAD_KIND_OF = {Task.TAG: "token", Task.CLASSIFY: "pooled", Task.EMBED: "none"}
+_HEAD_KIND_OF = {Task.TAG: "token", Task.CLASSIFY: "pooled", Task.ANSWER: "token", Task.EMBED: "none"}
+_ANSWER_OUTPUTS = 2  # start and end
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,11 +195,17 @@ def _check_agreement(manifest: Manifest, head: Head) -> None:
     if (head.feature_count > 0) != (manifest.feature_version > 0):
         raise SpecialistFileInvalid("the manifest and the head disagree about word-shape inputs")
     if head.out_weight is not None:
-        expected = len(manifest.labels) * 2 + 1 if manifest.task is Task.TAG else len(manifest.labels)
+        expected = _outputs_of(manifest)
         if head.out_weight.shape[1] != expected:
-            raise SpecialistFileInvalid(
-                f"the head has {head.out_weight.shape[1]} outputs, its {len(manifest.labels)} labels need {expected}"
-            )
+            labels = len(manifest.labels)
+            whose = f"its {labels} labels need" if labels else "the start and the end of an answer need"
+            raise SpecialistFileInvalid(f"the head has {head.out_weight.shape[1]} outputs, {whose} {expected}")
+
+
+def _outputs_of(manifest: Manifest) -> int:
+    if manifest.task is Task.ANSWER:
+        return _ANSWER_OUTPUTS
+    return len(manifest.labels) * 2 + 1 if manifest.task is Task.TAG else len(manifest.labels)
 
 
 def _check_adapter(contents: GgufContents) -> None:

@@ -16,6 +16,7 @@ from appliance.types import Task
 FORMAT_VERSION = 1
 MANIFEST_BYTES_MAX = 256 * 1024
 LABELS_MAX = 4096
+ANSWER_WINDOW_TOKENS_MIN = 96  # room for the longest question and for some of the context after it
 
 Text = Annotated[str, msgspec.Meta(max_length=4000)]
 Line = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
@@ -59,7 +60,9 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How raw logits become decisions. Taggers use `recall_bias`, classifiers the rest."""
+    """How raw logits become decisions: a tagger's by `temperature` and `recall_bias`, a classifier's by `temperature`,
+    `abstain_below` and `thresholds`, an answer's by all but `thresholds`.
+    """
 
     temperature: Annotated[float, msgspec.Meta(gt=0, le=100)] = 1.0
     recall_bias: Annotated[float, msgspec.Meta(ge=-20, le=20)] = 0.0
@@ -125,8 +128,15 @@ def decode_manifest(text: str) -> Manifest:
         raise SpecialistFileInvalid("the manifest does not agree with itself about a context beside the text")
     if (manifest.context, manifest.unit) != ("none", "text") and manifest.task is not Task.CLASSIFY:
         raise SpecialistFileInvalid(f"a {manifest.task} specialist takes neither sentences nor a context")
-    if manifest.task is not Task.EMBED and not manifest.labels:
-        raise SpecialistFileInvalid(f"the manifest lists no labels for a {manifest.task} specialist")
+    if (manifest.task in (Task.TAG, Task.CLASSIFY)) != bool(manifest.labels):
+        raise SpecialistFileInvalid(
+            f"the manifest lists {len(manifest.labels) or 'no'} labels for a {manifest.task} specialist"
+        )
+    if manifest.task is Task.ANSWER and manifest.window_tokens < ANSWER_WINDOW_TOKENS_MIN:
+        raise SpecialistFileInvalid(
+            f"an answer specialist reads at least {ANSWER_WINDOW_TOKENS_MIN} tokens at once, "
+            f"the manifest says {manifest.window_tokens}"
+        )
     return manifest
 
 

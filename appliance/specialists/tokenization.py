@@ -23,6 +23,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from appliance.errors import BaseModelUnavailable
 
 VOCABULARY_BYTES_MAX = 4 * 1024 * 1024
+CONTINUATION = "##"  # stands before a piece that is not the first of its word
 WORD_CHARS_MAX = 100  # BERT's own bound: a longer word is one unknown token
 
 
@@ -44,13 +45,17 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class WordPiece:
-    """A vocabulary ready to encode. Safe to share between threads."""
+    """A vocabulary ready to encode. Safe to share between threads.
+
+    `continues` (size,): whether a token of this id continues the word that the token before it began.
+    """
 
     tokenizer: Tokenizer
     cls_id: int
     sep_id: int
     unknown_id: int
     size: int
+    continues: np.ndarray
 
     @classmethod
     def from_vocab(cls, path: Path) -> WordPiece:
@@ -76,7 +81,8 @@ class WordPiece:
             clean_text=True, handle_chinese_chars=True, strip_accents=True, lowercase=True
         )
         tokenizer.pre_tokenizer = BertPreTokenizer()
-        return cls(tokenizer, ids["[CLS]"], ids["[SEP]"], ids["[UNK]"], len(vocabulary))
+        continues = np.array([token.startswith(CONTINUATION) and token != CONTINUATION for token in vocabulary])
+        return cls(tokenizer, ids["[CLS]"], ids["[SEP]"], ids["[UNK]"], len(vocabulary), continues)
 
     def encode(self, text: str) -> Tokens:
         """Tokens of `text` without special tokens. `text` is Unicode without lone surrogates."""

@@ -12,11 +12,20 @@ import pytest
 
 from appliance.config import load_config
 from appliance.service.appliance import open_registry
+from appliance.specialists.manifest import Calibration
 from tests.conftest import link_or_copy, run_appliance
-from tests.specialist_files import abstaining, write_classifier, write_tagger
+from tests.specialist_files import (
+    abstaining,
+    write_answerer,
+    write_classifier,
+    write_embedder,
+    write_sentence_classifier,
+    write_tagger,
+)
 
 CHARS_MAX, LINE_BYTES_MAX = 400, 2048
 EMAIL = "ana@example.org"
+NEVER_TWO = {"routine": 0.9, "unclear": 0.9}  # whose logits are 0: a probability of one half
 CONFIG = f"""
 [engine]
 backend = "echo"
@@ -38,6 +47,13 @@ def folder(home_template, tmp_path_factory) -> Path:
             write_tagger(folder / "quiet.gguf", post="deid"),
             write_classifier(folder / "triage.gguf"),
             write_classifier(folder / "shy.gguf", calibration=abstaining()),
+            write_classifier(folder / "clauses.gguf", multi_label=True, calibration=Calibration(thresholds=NEVER_TWO)),
+            write_classifier(folder / "mood.gguf", context="optional", context_name="entity"),
+            write_classifier(folder / "denied.gguf", context="required", context_name="concept"),
+            write_sentence_classifier(folder / "sections.gguf"),
+            write_answerer(folder / "reader.gguf"),
+            write_answerer(folder / "silent.gguf", calibration=abstaining()),
+            write_embedder(folder / "vector.gguf"),
         ):
             registry.install(path, trust="administrator")
     return folder
@@ -185,9 +201,79 @@ def test_classifier_gives_label_score_and_receipt(folder):
     assert row["label"] == "urgent" and 0.99 < row["score"] <= 1
 
 
-def test_classifier_that_abstains_says_null(folder):
+def test_classifier_that_abstains_says_null_and_how_sure_the_best_label_was(folder):
     _, (row,) = run_lines(folder, "shy", b'{"id": 1, "text": "chest pain"}')
-    assert (row["label"], row["score"]) == (None, None)
+    assert row["label"] is None and 0.99 < row["score"] <= 1
+    assert set(row) == {"id", "label", "score", "receipt"}
+
+
+def test_several_labels_are_those_assigned_with_their_scores(folder):
+    _, (row,) = run_lines(folder, "clauses", b'{"id": 1, "text": "chest pain"}')
+    assert set(row) == {"id", "labels", "receipt"}
+    assert row["labels"] == [{"label": "urgent", "score": 1.0}]
+
+
+def test_sentences_have_one_label_each(folder):
+    lines = [{"id": 1, "sentences": ["We tried.", "", "It worked."]}, {"id": 2, "sentences": []}]
+    lines += [{"id": 3, "sentences": "We tried."}, {"id": 4, "text": "We tried."}, {"id": 5, "sentences": [7]}]
+    _, rows = run_lines(folder, "sections", "\n".join(map(json.dumps, lines)).encode())
+    assert set(rows[0]) == {"id", "labels", "receipt"} and rows[0]["labels"] == ["urgent"] * 3
+    codes = [row["error"]["code"] for row in rows[1:]]
+    assert codes == ["input_empty", "invalid_request", "invalid_request", "invalid_request"]
+
+
+# Specialist, line beside its id, and the fields of the row or the code of its error.
+ABOUT: list[tuple[str, dict[str, object], set[str] | str]] = [
+    ("mood", {"text": "Shares fell", "entity": "Acme"}, {"label", "score"}),
+    ("mood", {"text": "Shares fell"}, {"label", "score"}),
+    ("mood", {"text": "Shares fell", "entity": None, "split": "test"}, {"label", "score"}),
+    ("mood", {"text": "Shares fell", "concept": "fever"}, "invalid_request"),
+    ("denied", {"text": "No fever", "concept": "fever"}, {"label", "score"}),
+    ("denied", {"text": "No fever"}, "invalid_request"),
+    ("denied", {"text": "No fever", "concept": "  "}, "invalid_request"),
+    ("denied", {"text": "No fever", "concept": 7}, "invalid_request"),
+]
+
+
+@pytest.mark.parametrize("specialist", ["mood", "denied"])
+def test_what_a_text_is_judged_with_regard_to_is_taken_where_it_is_asked_for(folder, specialist):
+    cases = [(line, expected) for name, line, expected in ABOUT if name == specialist]
+    lines = "\n".join(json.dumps({"id": number} | line) for number, (line, _) in enumerate(cases))
+    _, rows = run_lines(folder, specialist, lines.encode())
+    for row, (line, expected) in zip(rows, cases, strict=True):
+        found = row["error"]["code"] if "error" in row else set(row) - {"id", "receipt"}
+        assert found == expected, line
+
+
+def test_answer_is_cut_out_of_the_context_whatever_the_script(folder):
+    contexts = ["Paris is a city.", "\U0001f3e5\u200f \u05e9\u05dc\u05d5\u05dd e\u0301te\u0301", "  Naïveté wins "]
+    lines = "\n".join(json.dumps({"id": n, "question": "what?", "context": c}) for n, c in enumerate(contexts))
+    done, rows = run_lines(folder, "reader", lines.encode())
+    assert done.returncode == 0, done.stderr
+    for row, context in zip(rows, contexts, strict=True):
+        assert set(row) == {"id", "answer", "receipt"}
+        found = row["answer"]
+        assert set(found) == {"text", "start", "end", "score"}
+        assert found["text"] == context[found["start"] : found["end"]] and found["text"].strip() == found["text"] != ""
+
+
+def test_answer_that_is_not_there_is_null_and_a_question_alone_is_refused(folder):
+    lines = [{"question": "who?", "context": "Paris is a city."}, {"question": "who?"}, {"text": "Paris is a city."}]
+    lines.append({"question": " ", "context": "Paris is a city."})
+    _, (row, *refused) = run_lines(
+        folder, "silent", "\n".join(json.dumps({"id": n} | line) for n, line in enumerate(lines)).encode()
+    )
+    assert set(row) == {"id", "answer", "receipt"} and row["answer"] is None
+    assert [one["error"]["code"] for one in refused] == ["invalid_request", "invalid_request", "input_empty"]
+
+
+def test_embedding_is_a_vector_of_length_one_and_is_what_the_record_holds(folder):
+    _, (row,) = run_lines(folder, "vector", b'{"id": 1, "text": "chest pain"}')
+    assert set(row) == {"id", "embedding", "receipt"} and len(row["embedding"]) == 384
+    assert sum(value * value for value in row["embedding"]) == pytest.approx(1.0, abs=1e-4)
+    shown = run_appliance("audit", "show", row["receipt"]["record_id"], "--json", home=folder / "home")
+    sealed = json.loads(json.loads(shown.stdout)["content"])["embedding"]
+    assert sealed == pytest.approx(row["embedding"], abs=1e-6)
 
 
 def test_run_that_cannot_begin_leaves_no_output(folder):

@@ -7,6 +7,7 @@ Registry, vocabulary, specialist files, tasks and redaction are the real ones; t
 
 import asyncio
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from appliance.errors import (
     InputEmpty,
     InputNotText,
     InputTooLong,
+    InvalidRequest,
     KeystoreInvalid,
     ModelFileRefused,
     PermissionDenied,
@@ -39,7 +41,7 @@ from appliance.specialists.tokenization import WordPiece
 from appliance.storage.database import open_database
 from appliance.types import Outcome, Principal
 from tests.service.service_fakes import HeldRegistry, HeldWordPiece, Hold, MemoryLog, ScriptedEngine
-from tests.specialist_files import CLASSES, TAGS, write_classifier, write_tagger
+from tests.specialist_files import CLASSES, TAGS, write_answerer, write_classifier, write_embedder, write_tagger
 
 ANA = Principal("user:1", "ana", "user", frozenset({"user"}))
 AUDITOR = Principal("user:2", "aude", "user", frozenset({"auditor"}))
@@ -64,6 +66,9 @@ def site(tmp_path_factory, base_model):
         write_tagger(files / "short.gguf", input_chars_max=10),
         write_tagger(files / "damaged.gguf"),
         write_classifier(files / "triage.gguf"),
+        write_classifier(files / "denied.gguf", context="required", context_name="concept"),
+        write_answerer(files / "reader.gguf"),
+        write_embedder(files / "vector.gguf"),
     ):
         registry.install(path, trust="administrator")
     damaged = registry.get("damaged").path
@@ -115,6 +120,13 @@ def refused(appliance: Appliance, kind: type[BaseException], wanted=None, princi
     with pytest.raises(kind):
         asyncio.run(answer(appliance, principal, wanted or request()))
     return outcomes_of(appliance)
+
+
+class PerSequence(ScriptedEngine):
+    """Logits of a pooled head: one row per sequence."""
+
+    async def encode(self, key, inputs, *, deadline_s=None):
+        return [row[0] for row in await super().encode(key, inputs)]
 
 
 def raising(error: BaseException):
@@ -362,6 +374,53 @@ def test_classifier_answers_with_its_labels_and_they_are_sealed(opened):
     assert released.value.labels[0].label == "urgent"
     assert released.value.redaction is None
     assert appliance.audit.events[1].content == answer_content(released.value)
+
+
+def test_all_parts_of_a_request_are_sealed_and_so_is_a_quote(opened):
+    appliance = opened(engine=ScriptedEngine(2))
+    wanted = SpecialistRequest(None, "reader", question="Who wrote?", context=TEXT)
+    released = asyncio.run(answer(appliance, ANA, wanted))
+    opening, closing = appliance.audit.events
+    assert json.loads(opening.content) == {"question": "Who wrote?", "context": TEXT}
+    assert opening.attributes["chars"] == len("Who wrote?") + len(TEXT)
+    quote = released.value.findings.quote
+    assert quote.text == TEXT[quote.start : quote.end]
+    assert json.loads(closing.content)["answer"] == [quote.start, quote.end, quote.text, quote.score]
+
+
+def test_a_vector_and_what_a_text_is_judged_with_regard_to_are_sealed(opened):
+    appliance = opened(engine=ScriptedEngine(4))
+    released = asyncio.run(answer(appliance, ANA, request(specialist="vector", operation=Operation.RUN)))
+    assert json.loads(appliance.audit.events[1].content)["embedding"] == list(released.value.findings.embedding)
+    wanted = SpecialistRequest(TEXT, "denied", about=(("concept", "fever"),))
+    appliance = opened(engine=PerSequence(len(CLASSES)))
+    asyncio.run(answer(appliance, ANA, wanted))
+    assert json.loads(appliance.audit.events[0].content) == {"text": TEXT, "concept": "fever"}
+
+
+def test_a_text_of_control_characters_alone_finds_nothing_and_needs_no_engine(opened):
+    appliance = opened()
+    released = asyncio.run(answer(appliance, ANA, request("\x01\x02")))
+    assert released.value.spans == () and released.value.redaction.text == "\x01\x02"
+    assert appliance.engine.calls == ["load"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "kind"),
+    [
+        (SpecialistRequest(None, "reader", question="Who?"), InvalidRequest),
+        (SpecialistRequest(None, "reader", question="Who?", context=" "), InputEmpty),
+        (SpecialistRequest(None, "reader", question="Who?", context="a\0"), InputNotText),
+        (SpecialistRequest(None, "reader", question="Who?", context="a" * 199_999), InputTooLong),
+        (SpecialistRequest(TEXT, "denied"), InvalidRequest),
+        (SpecialistRequest(TEXT, "triage", about=(("concept", "fever"),)), InvalidRequest),
+    ],
+    ids=["a part is missing", "blank", "NUL", "too long together", "no concept", "concept for nobody"],
+)
+def test_parts_that_cannot_be_served_close_once_and_nothing_runs(opened, wanted, kind):
+    appliance = opened()
+    assert refused(appliance, kind, wanted) == [Outcome.REFUSED]
+    assert appliance.engine.calls == []
 
 
 def test_note_in_the_wrong_field_does_not_enter_the_envelope():

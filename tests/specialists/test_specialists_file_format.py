@@ -69,6 +69,30 @@ ADAPTER = AdapterWeights(
 )
 
 
+WITHOUT_LABELS = {
+    Task.ANSWER: (
+        "tiny-answerer.gguf",
+        msgspec.structs.replace(
+            MANIFEST,
+            id="tiny-answerer",
+            task=Task.ANSWER,
+            labels=(),
+            feature_version=0,
+            window_tokens=96,
+            calibration=Calibration(temperature=1.5, recall_bias=-0.25, abstain_below=0.5),
+        ),
+        Head("token", 0, None, None, ramp(4, 2), ramp(2)),
+    ),
+    Task.EMBED: (
+        "tiny-embedder.gguf",
+        msgspec.structs.replace(
+            MANIFEST, id="tiny-embedder", task=Task.EMBED, labels=(), feature_version=0, calibration=Calibration()
+        ),
+        Head("none", 0, None, None, None, None),
+    ),
+}
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("file") / "tiny-tagger.gguf"
@@ -92,10 +116,33 @@ def test_a_file_reads_back_as_written(written: bytes) -> None:
     assert names == [f"blk.{layer}.weight.lora_{half}" for layer in ("0.attn_q", "1.ffn_up") for half in "ab"]
 
 
-def test_the_vector_of_format_1_reads_as_its_description_says() -> None:
-    file = read_specialist(VECTORS / "tiny-tagger.gguf", bytes_max=1 << 20)
-    expected = json.loads((VECTORS / "tiny-tagger.json").read_text())
+@pytest.mark.parametrize("name", sorted(path.stem for path in VECTORS.glob("*.gguf")))
+def test_a_vector_of_format_1_reads_as_its_description_says(name: str) -> None:
+    file = read_specialist(VECTORS / f"{name}.gguf", bytes_max=1 << 20)
+    expected = json.loads((VECTORS / f"{name}.json").read_text())
     assert description(file) == expected
+
+
+def test_there_is_a_vector_of_every_task_but_classify() -> None:
+    assert {path.stem for path in VECTORS.glob("*.gguf")} == {"tiny-tagger", "tiny-answerer", "tiny-embedder"}
+
+
+@pytest.mark.parametrize("task", [Task.ANSWER, Task.EMBED])
+def test_the_same_input_writes_the_bytes_of_the_vectors_without_labels(task: Task, tmp_path: Path) -> None:
+    name, manifest, head = WITHOUT_LABELS[task]
+    write_specialist(tmp_path / name, manifest, head, None)
+    assert (tmp_path / name).read_bytes() == (VECTORS / name).read_bytes()
+
+
+def test_an_answers_head_has_two_outputs_and_stands_over_tokens(tmp_path: Path) -> None:
+    _, manifest, _ = WITHOUT_LABELS[Task.ANSWER]
+    for head in (
+        Head("token", 0, None, None, ramp(4, 3), ramp(3)),
+        Head("pooled", 0, None, None, ramp(4, 2), ramp(2)),
+        Head("none", 0, None, None, None, None),
+    ):
+        with pytest.raises(SpecialistFileInvalid):
+            write_specialist(tmp_path / "wrong.gguf", manifest, head, None)
 
 
 def test_the_same_input_writes_the_bytes_of_the_vector(written: bytes) -> None:
