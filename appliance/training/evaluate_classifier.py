@@ -126,7 +126,8 @@ def evaluations_of(
         groups.append((f"With {named}", [one for one in judged if one.truth.context]))
         groups.append((f"Without {named}", [one for one in judged if not one.truth.context]))
     command = (
-        f"python -m appliance.training.evaluate_classifier RECIPE --data DATA --file FILE --base BASE --part {part}"
+        f"python -m appliance.training.evaluate_classifier appliance/training/recipes/{recipe.id}.toml --data DATA "
+        f"--file appliance/bundled/{recipe.id}/{recipe.id}.gguf --base HOME/models/minilm --part {part}"
     )
     seen = "the part that settings were chosen on"
     dataset = f"{recipe.collection}, {'the part that neither training nor tuning saw' if part == 'held_back' else seen}"
