@@ -242,6 +242,18 @@ class SpecialistsConfig(_Section):
     file_bytes_max: int = Field(default=64 * 1024 * 1024, ge=1024)
 
 
+class TeachingConfig(_Section):
+    """Teaching specialists from tables. Tables wait in memory, never on the disk, until a job takes them."""
+
+    table_bytes_max: int = Field(default=32 * 1024 * 1024, ge=1024)
+    tables_max: int = Field(default=4, ge=1, le=64)
+    table_keep_s: float = Field(default=3600.0, gt=0)
+    texts_max: int = Field(default=20_000, ge=100)  # of a larger table, a sample is learned from
+    jobs_max: int = Field(default=2, ge=1, le=16)  # that run or wait at a time
+    jobs_kept_max: int = Field(default=16, ge=1, le=256)
+    job_s: float = Field(default=3600.0, gt=0)
+
+
 class _Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="APPLIANCE_", env_nested_delimiter="__", frozen=True, extra="forbid", env_ignore_empty=True
@@ -258,6 +270,7 @@ class _Settings(BaseSettings):
     accounts: AccountsConfig = AccountsConfig()
     specialists: SpecialistsConfig = SpecialistsConfig()
     models: ModelsConfig = ModelsConfig()
+    teaching: TeachingConfig = TeachingConfig()
 
     @classmethod
     def settings_customise_sources(
@@ -288,6 +301,7 @@ class Config:
     accounts: AccountsConfig
     specialists: SpecialistsConfig
     models: ModelsConfig
+    teaching: TeachingConfig
     credentials: Path | None = None  # where systemd put this service's credentials
     ask: Ask | None = field(default=None, repr=False, compare=False)  # set by `cli`, where a person or a pipe answers
 

@@ -8,6 +8,7 @@ thing, and what to do. `hint` is the remedy on a line of its own. No message car
     │   ├── InputEmpty
     │   ├── InputTooLong
     │   ├── InputNotText            NUL bytes, lone surrogates, invalid UTF-8
+    │   ├── TableRefused            rows nothing can be learned from
     │   └── UnknownOption
     ├── Unauthenticated             nobody, or nobody we know
     │   └── SetupLinkInvalid
@@ -30,6 +31,8 @@ thing, and what to do. `hint` is the remedy on a line of its own. No message car
     │   └── RequestCancelled        the client went away
     ├── ModelFileError
     │   ├── ModelFileRefused        wrong hash, not registered, does not fit
+    │   │   ├── SignatureInvalid    malformed, of another file, or not by the key it names
+    │   │   └── SignerUntrusted     not signed by anybody this site trusts
     │   ├── SpecialistFileInvalid   truncated, foreign or malformed
     │   ├── BaseModelUnavailable    no source can be reached
     │   └── ModelSourceUnavailable  the hub cannot be reached, or does not give this model
@@ -52,6 +55,7 @@ thing, and what to do. `hint` is the remedy on a line of its own. No message car
     │   ├── HomeTooNew
     │   └── HomeInUse
     ├── ConfigInvalid
+    ├── ExtraMissing                needs a part of the product that is not installed
     └── ServerUnavailable           a client of the API could not reach it
 """
 
@@ -82,6 +86,10 @@ class InputTooLong(InvalidRequest):
 
 class InputNotText(InvalidRequest):
     code = "input_not_text"
+
+
+class TableRefused(InvalidRequest):
+    code = "table_refused"
 
 
 class UnknownOption(InvalidRequest):
@@ -172,6 +180,14 @@ class ModelFileRefused(ModelFileError):
     code = "model_file_refused"
 
 
+class SignatureInvalid(ModelFileRefused):
+    code = "signature_invalid"
+
+
+class SignerUntrusted(ModelFileRefused):
+    code = "signer_untrusted"
+
+
 class SpecialistFileInvalid(ModelFileError):
     code = "specialist_file_invalid"
 
@@ -258,6 +274,10 @@ class HomeInUse(HomeError):
 
 class ConfigInvalid(ApplianceError):
     code = "config_invalid"
+
+
+class ExtraMissing(ApplianceError):
+    code = "extra_missing"
 
 
 class ServerUnavailable(ApplianceError):

@@ -39,7 +39,7 @@ def _run() -> None:
     mode: Mode = "create" if requested is command.upgrade else "rw"
     home = _home()
     for database in DATABASES:
-        refuse_newer(database.path(home))
+        refuse_newer(database.path(home), database.journal)
     with ExitStack() as opened:
         connections = {}
         for database in DATABASES:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from appliance.specialists.base_model import MINILM
 from appliance.specialists.file_format import AdapterWeights, write_specialist
 from appliance.specialists.manifest import Base, Calibration, Manifest
 from appliance.types import Head, Task
 
 STATES = 384
+REAL_BASE = Base(name=MINILM.name, weights_sha256=MINILM.weights_sha256, vocabulary_sha256=MINILM.vocabulary_sha256)
 TAGS = ("NAME", "DATE")
 CLASSES = ("routine", "urgent", "unclear")
 _CERTAIN = 20.0

@@ -22,6 +22,10 @@ class Action(StrEnum):
 
     SPECIALIST_RUN = "specialist.run"
     SPECIALIST_LIST = "specialist.list"
+    SPECIALIST_INSTALL = "specialist.install"
+    SPECIALIST_APPROVE = "specialist.approve"
+    SPECIALIST_PROMOTE = "specialist.promote"
+    SPECIALIST_TEACH = "specialist.teach"
     AUDIT_READ_OWN = "audit.read_own"
     AUDIT_READ_ALL = "audit.read_all"
     AUDIT_READ_CONTENT = "audit.read_content"
@@ -47,6 +51,7 @@ ROLE_ACTIONS: Mapping[Role, frozenset[Action]] = {
         {
             Action.SPECIALIST_RUN,
             Action.SPECIALIST_LIST,
+            Action.SPECIALIST_TEACH,
             Action.AUDIT_READ_OWN,
             Action.AUDIT_VERIFY,
             Action.AUDIT_CHECKPOINT,
@@ -67,6 +72,10 @@ ROLE_ACTIONS: Mapping[Role, frozenset[Action]] = {
     "admin": frozenset(
         {
             Action.SPECIALIST_LIST,
+            Action.SPECIALIST_INSTALL,
+            Action.SPECIALIST_APPROVE,
+            Action.SPECIALIST_PROMOTE,
+            Action.SPECIALIST_TEACH,
             Action.SPECIALISTS_MANAGE,
             Action.MODELS_MANAGE,
             Action.AUDIT_VERIFY,
@@ -83,7 +92,7 @@ ROLE_ACTIONS: Mapping[Role, frozenset[Action]] = {
 }
 
 # A person must be present for these: a key that could make accounts or keys would outlive its own revocation, and what
-# is destroyed or let go is the decision of people.
+# is destroyed or let go, and which specialist answers from now on, are decisions of people.
 SCOPES: frozenset[Action] = frozenset(Action) - {
     Action.ACCOUNTS_MANAGE,
     Action.API_KEYS_MANAGE,
@@ -91,6 +100,8 @@ SCOPES: frozenset[Action] = frozenset(Action) - {
     Action.AUDIT_HOLD,
     Action.AUDIT_ERASE,
     Action.KEYS_MANAGE,
+    Action.SPECIALIST_APPROVE,
+    Action.SPECIALIST_PROMOTE,
 }
 
 
@@ -140,3 +151,15 @@ def check_roles(roles: Iterable[str]) -> frozenset[Role]:
 def local_operator(uid: int) -> Principal:
     """Whoever runs a command on the machine itself: can read the root key anyway, and is recorded by user number."""
     return Principal(id=f"local:uid-{uid}", name=f"local:uid-{uid}", kind="local", roles=ROLES)
+
+
+def person_of(principal: Principal) -> str:
+    """The person behind a principal, for rules that need two: an API key acts for its owner, and whoever is at the
+    machine itself is one person, whatever the operating system calls them.
+
+    Names of accounts are unique without regard to case, are never given to somebody else and hold no slash.
+    """
+    if principal.kind == "local":
+        return "local"
+    owner = principal.name.partition("/")[0] if principal.kind == "api_key" else principal.name
+    return f"account:{owner.casefold()}"

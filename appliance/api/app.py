@@ -15,6 +15,7 @@ from appliance.api import (
     routes_audit_keeping,
     routes_audit_search,
     routes_audit_state,
+    routes_specialists,
     routes_system,
     routes_text,
 )
@@ -23,6 +24,7 @@ from appliance.api.error_responses import install_error_responses
 from appliance.api.limits import RequestLimits
 from appliance.api.metrics import CountRequests, Metrics
 from appliance.api.security import SessionCookie
+from appliance.api.uploads import upload_sizes
 from appliance.service.appliance import Appliance
 
 
@@ -34,11 +36,17 @@ def create_api(appliance: Appliance) -> FastAPI:
     app.state.session_cookie = SessionCookie.of(appliance.config.server, appliance.config.accounts)
     install_error_responses(app, note_error)
     limits = appliance.config.limits
-    app.add_middleware(RequestLimits, body_bytes_max=limits.body_bytes_max, in_flight_max=limits.requests_in_flight_max)
+    app.add_middleware(
+        RequestLimits,
+        body_bytes_max=limits.body_bytes_max,
+        in_flight_max=limits.requests_in_flight_max,
+        uploads=upload_sizes(appliance.config),
+    )
     app.add_middleware(CountRequests, metrics=app.state.metrics)
     for module in (
         routes_system,
         routes_text,
+        routes_specialists,
         routes_audit,
         routes_audit_search,
         routes_audit_keeping,

@@ -22,6 +22,7 @@ STATUS: dict[type[errors.ApplianceError], int] = {
     errors.InputEmpty: 400,
     errors.InputTooLong: 413,
     errors.InputNotText: 400,
+    errors.TableRefused: 422,
     errors.UnknownOption: 400,
     errors.Unauthenticated: 401,
     errors.SetupLinkInvalid: 401,
@@ -44,6 +45,8 @@ STATUS: dict[type[errors.ApplianceError], int] = {
     errors.RequestCancelled: 499,
     errors.ModelFileError: 500,
     errors.ModelFileRefused: 409,
+    errors.SignatureInvalid: 422,
+    errors.SignerUntrusted: 409,
     errors.SpecialistFileInvalid: 422,
     errors.BaseModelUnavailable: 503,
     errors.ModelSourceUnavailable: 503,
@@ -66,6 +69,7 @@ STATUS: dict[type[errors.ApplianceError], int] = {
     errors.HomeTooNew: 503,
     errors.HomeInUse: 409,
     errors.ConfigInvalid: 500,
+    errors.ExtraMissing: 501,
     errors.ServerUnavailable: 503,
 }
 

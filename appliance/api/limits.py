@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from appliance.api.error_responses import error_response
@@ -16,11 +18,17 @@ class _BodyTooLarge(Exception):
 
 
 class RequestLimits:
-    """Refuses bodies over `body_bytes_max` with 413 and requests over `in_flight_max` with 429."""
+    """Refuses bodies over `body_bytes_max` with 413 and requests over `in_flight_max` with 429.
 
-    def __init__(self, app: ASGIApp, *, body_bytes_max: int, in_flight_max: int) -> None:
+    `uploads`: the paths that take whole files, with the bytes that each may have.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, body_bytes_max: int, in_flight_max: int, uploads: Mapping[str, int] | None = None
+    ) -> None:
         self.app = app
         self.body_bytes_max = body_bytes_max
+        self.uploads = dict(uploads or {})
         self.in_flight_max = in_flight_max
         self.in_flight = 0
 
@@ -39,14 +47,17 @@ class RequestLimits:
             self.in_flight -= 1
 
     async def _with_bounded_body(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_upload = scope["path"] in self.uploads
+        bytes_max = self.uploads.get(scope["path"], self.body_bytes_max)
+        key = "specialists.file_bytes_max or teaching.table_bytes_max" if is_upload else "limits.body_bytes_max"
         too_long = error_response(
             InputTooLong(
-                f"the request body is larger than {self.body_bytes_max} bytes",
-                hint="split the text, or raise limits.body_bytes_max in config.toml",
+                f"the request body is larger than {bytes_max} bytes",
+                hint=f"send less, or raise {key} in config.toml",
             )
         )
         declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self.body_bytes_max:
+        if declared.isdigit() and int(declared) > bytes_max:
             await too_long(scope, receive, send)
             return
         received = 0
@@ -56,7 +67,7 @@ class RequestLimits:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self.body_bytes_max:
+            if received > bytes_max:
                 raise _BodyTooLarge
             return message
 

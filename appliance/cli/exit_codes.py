@@ -2,7 +2,7 @@
 
 0 success · 1 internal error · 2 usage (Typer's) · 3 some lines of a batch failed · 4 input refused · 5 not allowed
 6 not found or already there · 7 engine · 8 model file · 9 audit log cannot record · 10–16, 30 what `auditverify`
-found · 20 wrong key · 21 data folder · 22 configuration
+found · 20 wrong key · 21 data folder · 22 configuration, or a part that is not installed
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ EXIT_CODES: dict[type[errors.ApplianceError], int] = {
     errors.KeyMaterialError: 20,
     errors.HomeError: 21,
     errors.ConfigInvalid: 22,
+    errors.ExtraMissing: 22,
     errors.ServerUnavailable: 7,
 }
 

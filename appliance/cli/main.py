@@ -22,6 +22,7 @@ from appliance.cli import (
     keys,
     models,
     serve,
+    specialist_life,
     specialists,
     text,
     users,
@@ -43,6 +44,21 @@ app.command("serve")(serve.serve)
 app.command("deidentify")(text.deidentify)
 app.command("run")(text.run_specialist)
 app.command("doctor")(doctor.doctor)
+for name, command in (
+    ("versions", specialist_life.versions),
+    ("install", specialist_life.install),
+    ("approve", specialist_life.approve),
+    ("promote", specialist_life.promote),
+    ("rollback", specialist_life.rollback),
+    ("remove", specialist_life.remove),
+    ("verify", specialist_life.verify),
+    ("export", specialist_life.export),
+    ("sign", specialist_life.sign),
+    ("keys", specialist_life.keys),
+    ("trust", specialist_life.trust),
+    ("distrust", specialist_life.distrust),
+):
+    specialists.commands.command(name)(command)
 app.add_typer(specialists.commands, name="specialists")
 app.add_typer(models.commands, name="models")
 app.add_typer(users.commands, name="users")

@@ -13,7 +13,15 @@ from contextlib import asynccontextmanager
 from typing import Literal
 
 from appliance.audit.log import AuditLog
-from appliance.errors import ApplianceError, AuditError, Conflict, InvalidRequest, NotFound, PermissionDenied
+from appliance.errors import (
+    ApplianceError,
+    AuditError,
+    Conflict,
+    InvalidRequest,
+    ModelFileError,
+    NotFound,
+    PermissionDenied,
+)
 from appliance.service.event_names import EVENTS
 from appliance.types import AttributeValue, AuditEvent, Outcome, Principal, Receipt
 
@@ -86,17 +94,17 @@ class Announced:
 async def announced(
     log: AuditLog, actor: str, event: str, attributes: dict[str, AttributeValue]
 ) -> AsyncIterator[Announced]:
-    """A step that the log itself performs: who wanted it is recorded before, how it ended after.
+    """A step that is prepared and then done at once: who wanted it is recorded before, how it ended after.
 
-    A refusal (a hold, a shortening, a missing second person) is recorded as refused. If the process dies in between,
-    the public record that the step writes is what decides whether it happened.
+    A refusal (a hold, a shortening, a missing second person, a bad file) is recorded as refused. If the process dies
+    in between, what the step writes last (a public record, an entry of the registry) decides whether it happened.
     """
     step = Announced(dict(attributes))
     await log.append(new_event(event, actor, Outcome.ACCEPTED, attributes))
     try:
         yield step
     except ApplianceError as error:
-        refused = isinstance(error, Conflict | InvalidRequest | NotFound | PermissionDenied)
+        refused = isinstance(error, Conflict | InvalidRequest | ModelFileError | NotFound | PermissionDenied)
         outcome = Outcome.REFUSED if refused else Outcome.FAILED
         await log.append(new_event(event, actor, outcome, {**step.attributes, "error": error.code}))
         raise

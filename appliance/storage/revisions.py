@@ -18,7 +18,7 @@ from appliance.errors import HomeError, HomeNotInitialised, HomeTooNew
 from appliance.storage.database import Engine, Journal, open_database, reading
 from appliance.storage.tables import app_metadata, audit_metadata, keystore_metadata
 
-REVISIONS = ("0001_first_light", "0002_audit_promises")  # oldest first
+REVISIONS = ("0001_first_light", "0002_audit_promises", "0003_specialist_life")  # oldest first
 HEAD = REVISIONS[-1]
 
 
@@ -55,11 +55,15 @@ def require_current(engine: Engine, path: Path) -> None:
     )
 
 
-def refuse_newer(path: Path) -> None:
-    """Refuse `path` if a later release wrote it; a file that is missing or empty is not newer. Writes nothing."""
+def refuse_newer(path: Path, journal: Journal = "wal") -> None:
+    """Refuse `path` if a later release wrote it; a file that is missing or empty is not newer.
+
+    Writes nothing, but for taking back what a killed upgrade left half done: a database with such a journal cannot be
+    read by anybody who may not write.
+    """
     if not path.is_file() or path.stat().st_size == 0:
         return
-    engine = open_database(path, mode="ro", connections=1)
+    engine = open_database(path, mode="rw", journal=journal, connections=1)
     try:
         found = revision_of(engine)
     finally:

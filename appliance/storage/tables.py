@@ -331,11 +331,33 @@ specialist = Table(
     Column("size_bytes", _Int64, nullable=False),
     Column("active", _Int64, nullable=False),  # 1: answers under its id; 0: kept, so that it can be put back
     Column("installed_ms", _Int64, nullable=False),
-    Column("installed_by", Text, nullable=False),
+    Column("installed_by", Text, nullable=False),  # `<why it was admitted>:<id of the principal>`
+    Column("person", Text, nullable=True),  # who installed or taught it, for the rule of two people; null: a release
+    Column("reason", Text, nullable=True),  # of an administrator who admitted a file without a trusted signature
+    Column("signature", Text, nullable=True),  # the signature file
+    Column("signer", Text, nullable=True),  # name of the trusted key that verified it; null: none did
+    Column("approved_by", Text, nullable=True),
+    Column("approved_ms", _Int64, nullable=True),
+    Column("promoted_by", Text, nullable=True),
+    Column("promoted_ms", _Int64, nullable=True),
+    Column("follows", Text, nullable=True),  # sha256 of the version that was active before: the way back
     UniqueConstraint("id", "version"),
     CheckConstraint("length(sha256) = 64", name="sha256_length"),
     CheckConstraint("active IN (0, 1)", name="active_known"),
     Index("uq_specialist_active_id", "id", unique=True, sqlite_where=text("active = 1")),
+    sqlite_strict=True,
+)
+
+trusted_key = Table(
+    "trusted_key",
+    app_metadata,
+    Column("fingerprint", Text, primary_key=True),  # SHA-256 of the PEM text, hex
+    Column("name", Text, nullable=False),
+    Column("public_pem", Text, nullable=False),
+    Column("added_ms", _Int64, nullable=False),
+    Column("added_by", Text, nullable=False),
+    UniqueConstraint("name"),
+    CheckConstraint("length(fingerprint) = 64", name="fingerprint_length"),
     sqlite_strict=True,
 )
 

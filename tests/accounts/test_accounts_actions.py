@@ -17,6 +17,7 @@ from appliance.accounts.actions import (
     authorize,
     check_roles,
     local_operator,
+    person_of,
 )
 from appliance.errors import InvalidRequest, PermissionDenied
 from appliance.types import Principal
@@ -25,6 +26,10 @@ MATRIX = """
                         user  auditor  admin  api_key
     specialist.run      yes   no       no     yes
     specialist.list     yes   yes      yes    yes
+    specialist.install  no    no       yes    yes
+    specialist.approve  no    no       yes    no
+    specialist.promote  no    no       yes    no
+    specialist.teach    yes   no       yes    yes
     audit.read_own      yes   no       no     yes
     audit.read_all      no    yes      no     yes
     audit.read_content  no    yes      no     yes
@@ -103,6 +108,8 @@ def test_no_key_can_make_accounts_or_keys_nor_decide_what_is_destroyed():
         "audit.erase",
         "audit.hold",
         "keys.manage",
+        "specialist.approve",
+        "specialist.promote",
     }
     everything = program(*ROLES, scopes=frozenset(a.value for a in Action))
     assert actions_of(everything) == SCOPES
@@ -136,3 +143,11 @@ def test_the_operator_of_the_machine_is_recorded_by_user_number_and_may_do_every
     operator = local_operator(1000)
     assert operator.id == "local:uid-1000"
     assert actions_of(operator) == frozenset(Action)
+
+
+def test_a_key_is_the_person_of_its_owner_and_the_machine_is_one_person():
+    ana, key = person("user"), program("user", scopes=frozenset())
+    assert person_of(ana) == person_of(key) == "account:ana"
+    assert person_of(Principal("user:9", "ANA", "user", frozenset())) == "account:ana"
+    assert person_of(Principal("user:2", "local", "user", frozenset())) != person_of(local_operator(0))
+    assert person_of(local_operator(0)) == person_of(local_operator(1000)) == "local"

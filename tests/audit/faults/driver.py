@@ -21,6 +21,8 @@ from appliance.audit.record import Moment, keys_for, seal
 from appliance.audit.root_key import read_root_key
 from appliance.audit.writer import LogWriter
 from appliance.config import Home
+from appliance.specialists.registry import Admission, Registry
+from appliance.storage.database import open_database
 from appliance.types import AuditEvent, Outcome
 
 ACKNOWLEDGED = b"ack "
@@ -125,6 +127,25 @@ def draw_nonces(root: str, folder: str, records: int, processes: int) -> int:
 def upgrade(_: int, root: str) -> int:
     """Bring the databases of a data folder to the newest revision."""
     migrations.upgrade(Path(root))
+    return 0
+
+
+def specialist_life(_: int, root: str, *paths: str) -> int:
+    """Two versions through their whole life, from wherever an earlier run was cut off: the first answers at the end."""
+    home = Home(Path(root))
+    engine = open_database(home.database, mode="rw")
+    registry = Registry(engine, home)
+    for path in paths:
+        entry = registry.admit(Path(path).read_bytes(), Admission("taught", by="user:7", person="account:ana"))
+        specialist, version = entry.manifest.id, entry.manifest.version
+        if entry.state == "awaiting_approval":
+            entry = registry.approve(specialist, version, by="user:8")
+        if entry.state == "approved":
+            registry.promote(specialist, version, by="user:8")
+    while registry.get(specialist).manifest.version == version:
+        registry.rollback(specialist)
+    registry.remove(specialist, version)
+    engine.dispose()
     return 0
 
 

@@ -1,0 +1,99 @@
+"""Bodies of the routes for the life of specialists, and for teaching them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from appliance.specialists.store import TrustedKeyRow
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class VersionBody(_Body):
+    """One installed version. `admitted`: why it was let in (`signature` of a trusted key, an administrator's
+    `decision` with its `reason`, `taught` here, `bundled` with the release, or `administrator` in earlier releases).
+    """
+
+    id: str
+    version: str
+    name: str
+    task: str
+    sha256: str
+    size_bytes: int
+    state: Literal["awaiting_approval", "approved", "active", "retired"]
+    admitted: str
+    signed: bool = Field(description="whether a key that this site trusts signed the file")
+    signer: str | None
+    reason: str | None
+    installed_by: str
+    installed_at: datetime
+    approved_by: str | None
+    approved_at: datetime | None
+    promoted_by: str | None
+    promoted_at: datetime | None
+
+
+class VersionsBody(_Body):
+    """The latest installation first."""
+
+    data: list[VersionBody]
+
+
+class VerifiedBody(VersionBody):
+    """A version whose file was read again.
+
+    `verified`: `signature`, `release`, `decision`, `taught` or `administrator`.
+    """
+
+    verified: str
+
+
+class RollbackBody(_Body):
+    """`active`: the version that answers again; null where none was active before."""
+
+    retired: VersionBody
+    active: VersionBody | None
+
+
+class TrustedKeyRequest(_Body):
+    """The public half of a signer's key, and whose it is."""
+
+    name: str = Field(min_length=1, max_length=64)
+    public_key: str = Field(max_length=16 * 1024, description="PEM: P-256, P-384 or P-521")
+
+
+class TrustedKeyBody(_Body):
+    """A key whose signatures count here."""
+
+    name: str
+    fingerprint: str
+    public_key: str
+    added_at: datetime
+    added_by: str
+
+
+class TrustedKeysBody(_Body):
+    """By name."""
+
+    data: list[TrustedKeyBody]
+
+
+def version_body(card: dict[str, Any]) -> VersionBody:
+    """A version's card as JSON."""
+    return VersionBody(**card)
+
+
+def trusted_key_body(row: TrustedKeyRow) -> TrustedKeyBody:
+    """A trusted key as JSON."""
+    return TrustedKeyBody(
+        name=row.key.name,
+        fingerprint=row.key.fingerprint,
+        public_key=row.key.public_pem,
+        added_at=datetime.fromtimestamp(row.added_ms / 1000, UTC),
+        added_by=row.added_by,
+    )
