@@ -9,6 +9,7 @@ thing, and what to do. `hint` is the remedy on a line of its own. No message car
     │   ├── InputTooLong
     │   ├── InputNotText            NUL bytes, lone surrogates, invalid UTF-8
     │   ├── TableRefused            rows nothing can be learned from
+    │   ├── NoSpecialistFits        the router chooses none: a person must name one
     │   └── UnknownOption
     ├── Unauthenticated             nobody, or nobody we know
     │   └── SetupLinkInvalid
@@ -90,6 +91,10 @@ class InputNotText(InvalidRequest):
 
 class TableRefused(InvalidRequest):
     code = "table_refused"
+
+
+class NoSpecialistFits(InvalidRequest):
+    code = "no_specialist_fits"
 
 
 class UnknownOption(InvalidRequest):

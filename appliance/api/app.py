@@ -15,6 +15,7 @@ from appliance.api import (
     routes_audit_keeping,
     routes_audit_search,
     routes_audit_state,
+    routes_routing,
     routes_specialists,
     routes_system,
     routes_text,
@@ -45,6 +46,7 @@ def create_api(appliance: Appliance) -> FastAPI:
     app.add_middleware(CountRequests, metrics=app.state.metrics)
     for module in (
         routes_system,
+        routes_routing,  # before those of a named specialist: `auto` names none
         routes_text,
         routes_specialists,
         routes_audit,

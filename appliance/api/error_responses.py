@@ -23,6 +23,7 @@ STATUS: dict[type[errors.ApplianceError], int] = {
     errors.InputTooLong: 413,
     errors.InputNotText: 400,
     errors.TableRefused: 422,
+    errors.NoSpecialistFits: 422,
     errors.UnknownOption: 400,
     errors.Unauthenticated: 401,
     errors.SetupLinkInvalid: 401,

@@ -21,6 +21,7 @@ from appliance.cli import (
     init,
     keys,
     models,
+    route,
     serve,
     specialist_life,
     specialists,
@@ -43,6 +44,7 @@ app.command("upgrade")(init.upgrade)
 app.command("serve")(serve.serve)
 app.command("deidentify")(text.deidentify)
 app.command("run")(text.run_specialist)
+app.command("route")(route.route_text)
 app.command("doctor")(doctor.doctor)
 for name, command in (
     ("versions", specialist_life.versions),

@@ -34,6 +34,8 @@ from appliance.config import Config
 from appliance.errors import ApplianceError, InputNotText, InputTooLong, InvalidRequest
 from appliance.service.appliance import Appliance, open_appliance
 from appliance.service.requests import Answer, Operation, SpecialistRequest, answer
+from appliance.service.routing import answer_routed
+from appliance.specialists.router import AUTO
 
 Style = Literal["label", "mask", "surrogate"]
 SubjectOption = Annotated[
@@ -64,7 +66,10 @@ def deidentify(
 
 
 def run_specialist(
-    specialist: Annotated[str, typer.Argument(help="Id of the specialist, as `appliance specialists list` shows.")],
+    specialist: Annotated[
+        str,
+        typer.Argument(help="Id of the specialist, as `appliance specialists list` shows; auto: the router chooses."),
+    ],
     jsonl: Annotated[
         Path,
         typer.Option(
@@ -147,7 +152,8 @@ async def _run_lines(config: Config, specialist: str, subject: str, source: Path
     try:
         with source.open("rb") as lines, draft.open("wb") as output, progress_bar() as bar:
             task = bar.add_task(f"{specialist}", total=_count_lines(source))
-            async with open_appliance(config, via="cli", specialists=(specialist,)) as appliance:
+            named = () if specialist == AUTO else (specialist,)
+            async with open_appliance(config, via="cli", specialists=named) as appliance:
                 async for row in _answers(appliance, SpecialistRequest(None, specialist, subject=subject), lines):
                     failed += "error" in row
                     output.write(json.dumps(row, allow_nan=False).encode() + b"\n")
@@ -205,7 +211,7 @@ async def _answer_line(appliance: Appliance, common: SpecialistRequest, raw: byt
     try:
         line |= _parse_line(raw, appliance.config.limits.jsonl_line_bytes_max)
         wanted = _request_of(line, common)
-        released = await answer(appliance, operator(), wanted)
+        released = (await answer_routed(appliance, operator(), wanted)).released
     except InvalidRequest as error:
         # Only what this one line asked for is wrong; an engine or an audit log that fails ends the run.
         return {"id": line["id"], "error": {"code": error.code, "message": error.message}}

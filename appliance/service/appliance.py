@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from appliance import __version__
@@ -34,6 +34,7 @@ from appliance.service.recovery import close_abandoned, recover
 from appliance.service.unlocking import open_unlocked
 from appliance.specialists.base_model import open_base_model
 from appliance.specialists.registry import Registry, SpecialistEntry
+from appliance.specialists.router_examples import ExampleVectors
 from appliance.specialists.tokenization import WordPiece
 from appliance.storage.database import Engine as DatabaseEngine
 from appliance.storage.database import open_database
@@ -61,6 +62,7 @@ class Appliance:
     denials: Denials
     process: Mapping[str, AttributeValue]
     anchors: Anchors | None = None  # opened by a server
+    examples: ExampleVectors = field(default_factory=ExampleVectors)
 
 
 @asynccontextmanager

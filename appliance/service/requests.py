@@ -65,6 +65,7 @@ class SpecialistRequest:
     sentences: tuple[str, ...] | None = None
     question: str | None = None
     context: str | None = None
+    routed: tuple[tuple[str, AttributeValue], ...] = ()  # how the router came to this specialist, for the records
 
     @property
     def material(self) -> Material:
@@ -104,6 +105,7 @@ async def answer(appliance: Appliance, principal: Principal, request: Specialist
     """
     started = time.monotonic()
     about: dict[str, AttributeValue] = {**appliance.process, "requested": _recordable_id(request.specialist)}
+    about |= dict(request.routed)
     async with recorded_exchange(appliance.audit, principal, _EVENTS[request.operation], about) as exchange:
         authorize(principal, Action.SPECIALIST_RUN)
         material = request.material

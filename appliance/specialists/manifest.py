@@ -17,6 +17,7 @@ FORMAT_VERSION = 1
 MANIFEST_BYTES_MAX = 256 * 1024
 LABELS_MAX = 4096
 ANSWER_WINDOW_TOKENS_MIN = 96  # room for the longest question and for some of the context after it
+RESERVED_ID = "auto"
 
 Text = Annotated[str, msgspec.Meta(max_length=4000)]
 Line = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
@@ -26,6 +27,10 @@ Post = Literal["none", "deid"]
 # What gets one label each, and whether a text is judged with regard to something (an entity, a finding).
 Unit = Literal["text", "sentence"]
 Context = Literal["none", "optional", "required"]
+# Requests that the router knows a specialist by. They travel with the file and are shown: nothing that is secret.
+Examples = Annotated[
+    tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=600)], ...], msgspec.Meta(max_length=128)
+]
 SpecialistId = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{1,62}$")]
 Version = Annotated[str, msgspec.Meta(pattern=r"^(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})$")]
 Day = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")]
@@ -96,6 +101,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     evaluation: tuple[Evaluation, ...] = ()
     intended_use: Text = ""
     limits: Text = ""
+    examples: Examples = ()
     created: Day
 
 
@@ -122,6 +128,8 @@ def decode_manifest(text: str) -> Manifest:
         manifest = msgspec.json.decode(text, type=Manifest)
     except (msgspec.DecodeError, RecursionError) as error:
         raise SpecialistFileInvalid(f"the manifest is not valid: {error}") from None
+    if manifest.id == RESERVED_ID:
+        raise SpecialistFileInvalid(f"no specialist is named {RESERVED_ID!r}: it asks the router to choose one")
     if len(set(manifest.labels)) != len(manifest.labels):
         raise SpecialistFileInvalid("the manifest lists a label twice")
     if (manifest.context == "none") != (manifest.context_name == ""):
@@ -140,7 +148,7 @@ def decode_manifest(text: str) -> Manifest:
     return manifest
 
 
-_LATER_FIELDS = {"unit": "text", "context": "none", "context_name": ""}
+_LATER_FIELDS = {"unit": "text", "context": "none", "context_name": "", "examples": ()}
 
 
 class _FormatOnly(msgspec.Struct):

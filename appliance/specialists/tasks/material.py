@@ -31,6 +31,15 @@ def check_material(material: Material, manifest: Manifest) -> None:
             raise InvalidRequest(f"{manifest.id} needs {name!r}", hint=f"send {_listed(needed)}")
 
 
+def takes(material: Material, manifest: Manifest) -> bool:
+    """Whether a specialist could work on exactly these parts."""
+    try:
+        check_material(material, manifest)
+    except InvalidRequest:
+        return False
+    return True
+
+
 def fields_needed(manifest: Manifest) -> tuple[str, ...]:
     """The fields without which a specialist cannot answer, but for an `about`."""
     if manifest.task is Task.ANSWER:

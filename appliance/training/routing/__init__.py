@@ -1,0 +1,1 @@
+"""Requests that the router is tuned and measured on. What it decides with is `specialists/router.py`."""
