@@ -121,6 +121,8 @@ class LimitsConfig(_Section):
     jsonl_lines_at_once: int = Field(default=16, ge=1, le=1024)  # of one file, so that the engine can batch them
     page_size_max: int = Field(default=200, ge=1, le=1000)
     requests_in_flight_max: int = Field(default=64, ge=1)
+    evaluation_bytes_max: int = Field(default=64 * 1024 * 1024, ge=1024)  # labelled data of one evaluation
+    evaluation_items_max: int = Field(default=20_000, ge=1, le=1_000_000)  # labelled lines of one evaluation
     denials_per_minute: int = Field(default=20, ge=1, le=1000)  # recorded one by one from one address; more are counted
 
 

@@ -5,6 +5,7 @@ thing, and what to do. `hint` is the remedy on a line of its own. No message car
 
     ApplianceError
     ├── InvalidRequest              the request cannot be served as it stands
+    │   ├── GoldInvalid             labelled data that cannot be judged by
     │   ├── InputEmpty
     │   ├── InputTooLong
     │   ├── InputNotText            NUL bytes, lone surrogates, invalid UTF-8
@@ -75,6 +76,10 @@ class ApplianceError(Exception):
 
 class InvalidRequest(ApplianceError):
     code = "invalid_request"
+
+
+class GoldInvalid(InvalidRequest):
+    code = "gold_invalid"
 
 
 class InputEmpty(InvalidRequest):

@@ -26,6 +26,7 @@ class Action(StrEnum):
     SPECIALIST_APPROVE = "specialist.approve"
     SPECIALIST_PROMOTE = "specialist.promote"
     SPECIALIST_TEACH = "specialist.teach"
+    SPECIALIST_EVALUATE = "specialist.evaluate"
     AUDIT_READ_OWN = "audit.read_own"
     AUDIT_READ_ALL = "audit.read_all"
     AUDIT_READ_CONTENT = "audit.read_content"
@@ -52,6 +53,7 @@ ROLE_ACTIONS: Mapping[Role, frozenset[Action]] = {
             Action.SPECIALIST_RUN,
             Action.SPECIALIST_LIST,
             Action.SPECIALIST_TEACH,
+            Action.SPECIALIST_EVALUATE,
             Action.AUDIT_READ_OWN,
             Action.AUDIT_VERIFY,
             Action.AUDIT_CHECKPOINT,
@@ -76,6 +78,7 @@ ROLE_ACTIONS: Mapping[Role, frozenset[Action]] = {
             Action.SPECIALIST_APPROVE,
             Action.SPECIALIST_PROMOTE,
             Action.SPECIALIST_TEACH,
+            Action.SPECIALIST_EVALUATE,
             Action.SPECIALISTS_MANAGE,
             Action.MODELS_MANAGE,
             Action.AUDIT_VERIFY,

@@ -19,6 +19,7 @@ from appliance import errors
 STATUS: dict[type[errors.ApplianceError], int] = {
     errors.ApplianceError: 500,
     errors.InvalidRequest: 400,
+    errors.GoldInvalid: 422,
     errors.InputEmpty: 400,
     errors.InputTooLong: 413,
     errors.InputNotText: 400,

@@ -18,6 +18,7 @@ from appliance.cli import (
     audit_recovery,
     audit_search,
     doctor,
+    evaluate,
     init,
     keys,
     models,
@@ -45,6 +46,7 @@ app.command("serve")(serve.serve)
 app.command("deidentify")(text.deidentify)
 app.command("run")(text.run_specialist)
 app.command("route")(route.route_text)
+app.command("evaluate")(evaluate.evaluate_specialist)
 app.command("doctor")(doctor.doctor)
 for name, command in (
     ("versions", specialist_life.versions),

@@ -30,6 +30,7 @@ MATRIX = """
     specialist.approve  no    no       yes    no
     specialist.promote  no    no       yes    no
     specialist.teach    yes   no       yes    yes
+    specialist.evaluate yes   no       yes    yes
     audit.read_own      yes   no       no     yes
     audit.read_all      no    yes      no     yes
     audit.read_content  no    yes      no     yes

@@ -1,4 +1,4 @@
-"""Intervals contain what they should, narrow with more items and repeat with their seed; tests of gaps see gaps only."""
+"""Intervals contain what they should, narrow with more items, repeat with their seed; tests of gaps see gaps."""
 
 import math
 
