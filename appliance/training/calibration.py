@@ -14,10 +14,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from appliance.specialists.manifest import Calibration
+from appliance.specialists.metrics.classification import expected_calibration_error, f1
 
 TEMPERATURES = np.geomspace(0.25, 4.0, 97)
 THRESHOLDS = np.linspace(0.05, 0.95, 91)
-BINS = 15
 OWN_THRESHOLD_ITEMS = 20  # a label with fewer development texts takes the threshold of all labels together
 
 
@@ -60,24 +60,6 @@ def best_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
         return float(-np.log(softmax(logits / temperature)[rows, truth] + 1e-12).mean())
 
     return round(float(min(TEMPERATURES, key=loss)), 4)
-
-
-def expected_calibration_error(scores: np.ndarray, right: np.ndarray) -> float:
-    """Mean distance between score and share that is right, over equal bins of the score, weighted by their size."""
-    bins = np.minimum((scores * BINS).astype(int), BINS - 1)
-    error = 0.0
-    for number in range(BINS):
-        inside = bins == number
-        if inside.any():
-            error += inside.mean() * abs(float(scores[inside].mean()) - float(right[inside].mean()))
-    return float(error)
-
-
-def f1(truth: np.ndarray, said: np.ndarray) -> float:
-    """F1 of one label; 1 where there was nothing to find and nothing was found."""
-    found = int((truth & said).sum())
-    total = int(truth.sum() + said.sum())
-    return 2 * found / total if total else 1.0
 
 
 def best_threshold(truth: np.ndarray, scores: np.ndarray) -> float:

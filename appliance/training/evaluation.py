@@ -16,11 +16,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from appliance.specialists.base_model import BaseModel, open_base_model
 from appliance.specialists.deid import patterns, policy, propagation
 from appliance.specialists.file_format import read_specialist
 from appliance.specialists.manifest import Manifest
+from appliance.specialists.metrics.intervals import Interval, gap_p_value, wilson
 from appliance.specialists.registry import Registry
 from appliance.specialists.tasks import tag
 from appliance.specialists.tokenization import WordPiece
@@ -43,11 +43,8 @@ from appliance.training.held_back.generator import generate, names_by_origin
 from appliance.training.held_back.labelled import LabelledText
 from appliance.types import Adapter, Span
 
-CONFIDENCE_Z = 1.959964
 RESAMPLES = 1000
-PERMUTATIONS = 2000
 CONTEXT_CHARACTERS = 40
-Interval = tuple[float, float]
 Figures = dict[str, object]
 
 
@@ -160,45 +157,12 @@ def share_touched(texts: Sequence[Judged]) -> float:
     return sum(bool(in_vain(judged)) for judged in texts) / max(len(texts), 1)
 
 
-def wilson(successes: int, trials: int) -> Interval:
-    """95 % interval of a share; does not leave [0, 1], not even at its ends."""
-    if trials == 0:
-        return 0.0, 1.0
-    share, z2 = successes / trials, CONFIDENCE_Z**2
-    middle = (share + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = CONFIDENCE_Z * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2)) / (1 + z2 / trials)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 def bootstrap(texts: Sequence[Judged], measure: Callable[[np.ndarray], float], seed: int = 0) -> Interval:
     """95 % interval of `measure` of the summed columns (found, missed, wrong, leaking, 1), texts drawn again."""
     rows = np.array([_row(judged) for judged in texts], dtype=np.int64)
     drawn = np.random.default_rng(seed).integers(len(rows), size=(RESAMPLES, len(rows)))
     values = [measure(rows[chosen].sum(axis=0)) for chosen in drawn]
     return float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975))
-
-
-def gap_p_value(groups: Mapping[str, Sequence[tuple[int, int]]], seed: int = 0) -> float:
-    """Chance of a gap between groups at least this large if groups made no difference: a permutation test.
-
-    A group is one (found, all) per person. People are moved between the groups whole, because the mentions of one
-    name are found or missed together; the measure of the gap is Pearson's chi-square.
-    """
-    people = np.array([person for group in groups.values() for person in group], dtype=float)
-    member = np.repeat(np.arange(len(groups)), [len(group) for group in groups.values()])
-    share = people[:, 0].sum() / people[:, 1].sum()
-    if share in (0.0, 1.0):
-        return 1.0
-
-    def chi_square(order: np.ndarray) -> float:
-        found = np.bincount(member, people[order, 0])
-        expected = np.bincount(member, people[order, 1]) * share
-        return float((np.square(found - expected) / (expected * (1 - share))).sum())
-
-    rng, order = np.random.default_rng(seed), np.arange(len(people))
-    observed = chi_square(order) - 1e-9
-    at_least = sum(chi_square(rng.permutation(order)) >= observed for _ in range(PERMUTATIONS))
-    return (at_least + 1) / (PERMUTATIONS + 1)
 
 
 def origin_figures(texts: Sequence[Judged]) -> Figures:
