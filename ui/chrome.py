@@ -36,9 +36,18 @@ class NavigationGroup:
 
 _EVERYBODY = frozenset({"user", "auditor", "admin"})
 _OVERSEERS = frozenset({"auditor", "admin"})
+_TEACHERS = frozenset({"user", "admin"})
 
 NAVIGATION = (
-    NavigationGroup("Work", (NavigationEntry("deidentify", "De-identify", PAGES["deidentify"], frozenset({"user"})),)),
+    NavigationGroup(
+        "Work",
+        (
+            NavigationEntry("ask", "Ask", PAGES["ask"], frozenset({"user"})),
+            NavigationEntry("deidentify", "De-identify", PAGES["deidentify"], frozenset({"user"})),
+            NavigationEntry("specialists", "Specialists", PAGES["specialists"], _EVERYBODY),
+            NavigationEntry("teach", "Teach", PAGES["teach"], _TEACHERS),
+        ),
+    ),
     NavigationGroup(
         "Oversight",
         (
@@ -62,6 +71,9 @@ NAVIGATION = (
 # Lines on a grid of 20 by 20, drawn by the style sheet.
 _ICONS = {
     "deidentify": "M10 2.5l6 2.2v4.6c0 3.9-2.5 6.7-6 8.2-3.5-1.5-6-4.3-6-8.2V4.7zM7.4 9.9l1.9 1.9 3.4-3.7",
+    "ask": "M3.5 4.5h13v8.5H9.5L6 16v-3H3.5z",
+    "specialists": "M3.5 3.5h5.2v5.2H3.5zM11.3 3.5h5.2v5.2h-5.2zM3.5 11.3h5.2v5.2H3.5zM11.3 11.3h5.2v5.2h-5.2z",
+    "teach": "M10 4L2.5 7.5 10 11l7.5-3.5zM5.5 9.2v4c2.8 2.2 6.2 2.2 9 0v-4M17.5 7.5v4.5",
     "audit": "M4.5 3h11v14h-11zM7.5 7h5M7.5 10h5M7.5 13h3",
     "search": "M8.8 3.5a5.3 5.3 0 1 1 0 10.6a5.3 5.3 0 0 1 0-10.6zM12.7 12.7l4 4",
     "activity": "M3 16.5h14M5 14v-4M8.3 14V5M11.7 14V8M15 14v-3",
@@ -82,9 +94,8 @@ def navigation_for(user: SignedIn) -> tuple[NavigationGroup, ...]:
 
 
 def landing_path(user: SignedIn) -> str:
-    """Where signing in leads."""
-    groups = navigation_for(user)
-    return groups[0].entries[0].path if groups else PAGES["audit"]
+    """Where signing in leads: to the work of those who have some, to the log for everybody else."""
+    return PAGES["deidentify" if "user" in user.roles else "audit"]
 
 
 _SCRIPT = re.compile(rb"<script(?=[\s>])")

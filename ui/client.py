@@ -10,40 +10,20 @@ the API. Calls stay in this process (ASGI transport), so no socket is opened and
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from http.cookies import SimpleCookie
-from typing import Any
 from urllib.parse import quote
 
 import httpx
 from starlette.types import ASGIApp
 
+from ui.answers import Json, Refused, file_name, lines_in, object_in, refusal_in, refusal_of
 from ui.streaming import StreamingTransport
-
-Json = dict[str, Any]
-_LINE_BYTES_MAX = 4 * 1024 * 1024  # of a streamed answer: a record with its attributes is far smaller
 
 # Never resolved: the transport hands the request to the application. The name only fills the Host header.
 _ORIGIN = "http://127.0.0.1"
-
-
-class Refused(Exception):
-    """The API said no. `message` and `hint` are the API's own and safe to show."""
-
-    def __init__(self, status: int, code: str, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
-        self.hint = hint
-
-    @property
-    def signed_out(self) -> bool:
-        """There is no session any more; only signing in again helps."""
-        return self.status == 401
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +140,12 @@ class Visitor:
         ):
             if not answer.is_success:
                 await answer.aread()
-                raise _refusal(answer)
+                raise refusal_in(answer)
             ended = False
-            async with aclosing(_lines(answer)) as lines:
+            async with aclosing(lines_in(answer)) as lines:
                 async for line in lines:
                     if "error" in line:
-                        raise _refusal_of(answer.status_code, line)
+                        raise refusal_of(answer.status_code, line)
                     ended = ended or "end" in line
                     yield line
             if not ended:
@@ -209,14 +189,96 @@ class Visitor:
 
     async def export(self, format_: str, *, from_: str | None, to: str | None) -> Download:
         """The log as a file, piece by piece; nothing of it is kept here."""
-        http = self._http(StreamingTransport(self.client.api, self.address))
         parameters = _given({"format": format_, "from": from_, "to": to})
-        request = http.build_request("GET", "/v1/audit/export", params=parameters, headers=self._headers())
-        answer = await http.send(request, stream=True)
+        return await self._download("/v1/audit/export", f"audit-{format_}", parameters)
+
+    async def specialists(self) -> Json:
+        return await self._json("GET", "/v1/specialists")
+
+    async def specialist(self, specialist: str) -> Json:
+        return await self._json("GET", f"/v1/specialists/{_segment(specialist)}")
+
+    async def specialist_versions(self, specialist: str) -> Json:
+        return await self._json("GET", f"/v1/specialists/{_segment(specialist)}/versions")
+
+    async def every_version(self) -> Json:
+        """Of every specialist, those that wait for approval too."""
+        return await self._json("GET", "/v1/specialist-versions")
+
+    async def specialist_file(self, specialist: str, version: str) -> Download:
+        """The file and its signature, as one archive."""
+        path = f"/v1/specialists/{_segment(specialist)}/versions/{_segment(version)}/file"
+        return await self._download(path, "specialist.zip")
+
+    async def decide_version(self, decision: str, specialist: str, version: str) -> Json:
+        """`approve`, `promote` or `verify` one version. Approving is for another person than who installed it."""
+        path = f"/v1/specialists/{_segment(specialist)}/versions/{_segment(version)}/{_segment(decision)}"
+        return await self._changed("POST", path)
+
+    async def roll_back(self, specialist: str) -> Json:
+        """The version before the active one answers again."""
+        return await self._changed("POST", f"/v1/specialists/{_segment(specialist)}/rollback")
+
+    async def remove_version(self, specialist: str, version: str) -> None:
+        await self._change("DELETE", f"/v1/specialists/{_segment(specialist)}/versions/{_segment(version)}")
+
+    async def run_specialist(self, specialist: str, given: Mapping[str, object]) -> Json:
+        """`given` as the specialist's task takes it: a text, sentences, or a question and a context."""
+        return await self._changed("POST", f"/v1/specialists/{_segment(specialist)}/run", given)
+
+    async def route(self, text: str) -> Json:
+        """Whose a text is, and why."""
+        return await self._changed("POST", "/v1/route", {"text": text})
+
+    async def upload_table(self, body: AsyncIterator[bytes], content_type: str) -> Json:
+        """A table of labelled rows as the browser sent it, passed on piece by piece; returns what was found in it.
+
+        `body` may raise `Refused` to end the upload; the application that reads it sees a broken connection.
+        """
+        broken: list[Refused] = []
+
+        async def pieces() -> AsyncIterator[bytes]:
+            try:
+                async for piece in body:
+                    yield piece
+            except Refused as refusal:
+                broken.append(refusal)
+                raise
+
+        signed_in = await self.session()
+        headers = self._headers(csrf=signed_in.csrf) | {"content-type": content_type}
+        whole = httpx.ASGITransport(app=self.client.api, raise_app_exceptions=False, client=self.address)
+        async with self._http(whole) as http:
+            answer = await http.post("/v1/teaching/tables", headers=headers, content=pieces())
+        if broken:
+            raise broken[0]
+        if not answer.is_success:
+            raise refusal_in(answer)
+        return object_in(answer, "/v1/teaching/tables")
+
+    async def start_teaching(self, wanted: Mapping[str, object]) -> Json:
+        return await self._changed("POST", "/v1/teaching/jobs", wanted)
+
+    async def teaching_job(self, job: str) -> Json:
+        return await self._json("GET", f"/v1/teaching/jobs/{_segment(job)}")
+
+    async def submit_taught(self, job: str) -> Json:
+        """Ask for approval: the new version then waits for a second person."""
+        return await self._changed("POST", f"/v1/teaching/jobs/{_segment(job)}/submit")
+
+    async def stop_teaching(self, job: str) -> None:
+        await self._change("DELETE", f"/v1/teaching/jobs/{_segment(job)}")
+
+    async def _download(self, path: str, otherwise: str, parameters: Mapping[str, str | int] | None = None) -> Download:
+        """`otherwise` is the file's name when the API gives none."""
+        http = self._http(StreamingTransport(self.client.api, self.address))
+        answer = await http.send(
+            http.build_request("GET", path, params=parameters, headers=self._headers()), stream=True
+        )
         if not answer.is_success:
             await answer.aread()
             await http.aclose()
-            raise _refusal(answer)
+            raise refusal_in(answer)
 
         async def pieces() -> AsyncIterator[bytes]:
             try:
@@ -227,10 +289,10 @@ class Visitor:
                 await http.aclose()
 
         media_type = answer.headers.get("content-type", "application/octet-stream")
-        return Download(_file_name(answer, f"audit-{format_}"), media_type, pieces())
+        return Download(file_name(answer, otherwise), media_type, pieces())
 
     async def _json(self, method: str, path: str, *, parameters: Mapping[str, str | int] | None = None) -> Json:
-        return _object(await self._send(method, path, parameters=parameters), path)
+        return object_in(await self._send(method, path, parameters=parameters), path)
 
     async def _changed(
         self,
@@ -240,7 +302,7 @@ class Visitor:
         *,
         parameters: Mapping[str, str | int] | None = None,
     ) -> Json:
-        return _object(await self._change(method, path, body, parameters=parameters), path)
+        return object_in(await self._change(method, path, body, parameters=parameters), path)
 
     async def _change(
         self,
@@ -272,7 +334,7 @@ class Visitor:
             response = await http.request(method, path, headers=headers, params=parameters, content=content)
         if response.is_success:
             return response
-        raise _refusal(response)
+        raise refusal_in(response)
 
     def _headers(self, *, csrf: str | None = None) -> dict[str, str]:
         headers = {"accept": "application/json", "accept-encoding": "identity"}
@@ -292,74 +354,6 @@ class Visitor:
             if morsel is not None and morsel.value:
                 return morsel.value
         raise Refused(502, "unreadable_answer", "the server accepted the password but opened no session")
-
-
-def _refusal(response: httpx.Response) -> Refused:
-    """The API's error shape, or a plain sentence where an answer does not have it."""
-    try:
-        body = response.json()
-    except ValueError:
-        body = None
-    return _refusal_of(response.status_code, body)
-
-
-def _refusal_of(status: int, body: Any) -> Refused:
-    try:
-        error = body["error"]
-        hint = error.get("hint")
-        return Refused(status, str(error["code"]), str(error["message"]), str(hint) if hint else None)
-    except (KeyError, TypeError, AttributeError):
-        return Refused(
-            status,
-            "internal_error",
-            f"the server could not answer this request (status {status})",
-            "try again; if it goes on, ask whoever runs this server to look at its log",
-        )
-
-
-def _object(response: httpx.Response, path: str) -> Json:
-    try:
-        body = response.json()
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise Refused(502, "unreadable_answer", f"the server's answer to {path} could not be read")
-    return body
-
-
-async def _lines(answer: httpx.Response) -> AsyncGenerator[Json]:
-    """Each line of a streamed answer as an object. A line that is not one breaks the answer off."""
-    waiting = b""
-    try:
-        async for piece in answer.aiter_raw():
-            *whole, waiting = (waiting + piece).split(b"\n")
-            for line in whole:
-                if line.strip():
-                    yield _line(line)
-            if len(waiting) > _LINE_BYTES_MAX:
-                raise Refused(502, "unreadable_answer", "the server's answer holds a line without an end")
-    except httpx.HTTPError as error:
-        raise Refused(502, "unreadable_answer", str(error), "search again") from error
-    if waiting.strip():
-        yield _line(waiting)
-
-
-def _line(line: bytes) -> Json:
-    try:
-        body = json.loads(line)
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise Refused(502, "unreadable_answer", "a line of the server's answer could not be read")
-    return body
-
-
-_FILE_NAME = re.compile(r'filename="([A-Za-z0-9][A-Za-z0-9._-]{0,99})"')
-
-
-def _file_name(answer: httpx.Response, otherwise: str) -> str:
-    found = _FILE_NAME.search(answer.headers.get("content-disposition", ""))
-    return found[1] if found else otherwise
 
 
 def _given(parameters: Mapping[str, str | int | None]) -> dict[str, str | int]:

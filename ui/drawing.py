@@ -16,13 +16,13 @@ from ui.settings import UiSettings
 OPTIONS: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
 
 
-def html(value: str = "", *, elem_id: str | None = None) -> gr.Markdown:
-    """A place for a fragment of `views.py`.
+def html(value: str = "", *, elem_id: str | None = None, render: bool = True) -> gr.Markdown:
+    """A place for a fragment of `views.py`; `render=False` for one that is placed later.
 
     Gradio's own sanitiser stays off: it would take out the buttons and data attributes, and `markup.py` has made
     every value inert already.
     """
-    return gr.Markdown(value, elem_id=elem_id, sanitize_html=False, latex_delimiters=[])
+    return gr.Markdown(value, elem_id=elem_id, sanitize_html=False, latex_delimiters=[], render=render)
 
 
 def line(label: str, *, elem_id: str, placeholder: str = "", chars_max: int = 128, lines: int = 1) -> gr.Textbox:
@@ -40,10 +40,14 @@ def line(label: str, *, elem_id: str, placeholder: str = "", chars_max: int = 12
     )
 
 
-def carried(value_id: str, press_id: str) -> tuple[gr.Textbox, gr.Button]:
-    """A value that a button inside our HTML carries to a callback: `app.js` fills the field and presses the button."""
-    value = gr.Textbox(elem_id=value_id, elem_classes="carried", container=False, max_length=128, label=value_id)
-    return value, gr.Button(press_id, elem_id=press_id, elem_classes="carried")
+def carried(value_id: str, *, chars_max: int = 128) -> gr.Textbox:
+    """A value that a button or a list inside our HTML carries to a callback: `app.js` fills the field and presses."""
+    return gr.Textbox(elem_id=value_id, elem_classes="carried", container=False, max_length=chars_max, label=value_id)
+
+
+def pressed(press_id: str) -> gr.Button:
+    """The button that `app.js` presses after it has carried a value. Nobody sees it."""
+    return gr.Button(press_id, elem_id=press_id, elem_classes="carried")
 
 
 def visitor_of(request: gr.Request, client: Client, settings: UiSettings) -> Visitor:

@@ -11,6 +11,7 @@ import gradio as gr
 from fastapi import FastAPI
 
 from ui.activity_page import draw_activity_page
+from ui.ask_page import draw_ask_page
 from ui.audit_page import draw_audit_page
 from ui.client import Client
 from ui.deidentify_page import draw_deidentify_page
@@ -21,6 +22,8 @@ from ui.proof_page import draw_proof_page
 from ui.retention_page import draw_retention_page
 from ui.search_page import draw_search_page
 from ui.settings import UiSettings
+from ui.specialists_page import draw_specialists_page
+from ui.teach_page import draw_teach_page
 
 _SANS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Helvetica Neue", "Arial", "sans-serif"]
 _MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "monospace"]
@@ -58,6 +61,9 @@ def build_blocks(client: Client, settings: UiSettings) -> gr.Blocks:
     with blocks.route("De-identify", "deidentify"):
         draw_deidentify_page(client, settings)
     for name, path, draw in (
+        ("Ask", "ask", draw_ask_page),
+        ("Specialists", "specialists", draw_specialists_page),
+        ("Teach", "teach", draw_teach_page),
         ("Audit log", "audit", draw_audit_page),
         ("Search", "audit-search", draw_search_page),
         ("Activity", "audit-activity", draw_activity_page),

@@ -26,7 +26,7 @@ from ui.settings import UiSettings
 
 _CACHING = {Area.ASSET: "forever", Area.PUBLIC: "never"}
 _UNTOLD_S = 30.0  # how long an answer under way goes on while the API is too busy to tell whether its session lives
-_NEEDS_SESSION = frozenset({Area.DOWNLOAD, Area.PAGE, Area.ASSET, Area.GRADIO})
+_NEEDS_SESSION = frozenset({Area.DOWNLOAD, Area.UPLOAD, Area.PAGE, Area.ASSET, Area.GRADIO})
 
 
 @dataclass(slots=True)
@@ -92,19 +92,21 @@ class Guard:
             if request.holder is None:
                 await self._send_to_sign_in(request, send)
                 return
-        body = await self._read_body(request, receive)
-        if body is None:
-            await self._answer(send, 413, "the request is too large")
-            return
-        if request.area is Area.GRADIO and not self._owns_tab(request, body):
-            await self._answer(send, 403, "this browser tab belongs to another session; reload the page")
-            return
+        if request.area is not Area.UPLOAD:  # which is passed on as it comes and counted by its page
+            body = await self._read_body(request, receive)
+            if body is None:
+                await self._answer(send, 413, "the request is too large")
+                return
+            if request.area is Area.GRADIO and not self._owns_tab(request, body):
+                await self._answer(send, 403, "this browser tab belongs to another session; reload the page")
+                return
+            receive = _replay(body, receive)
         scope = {**request.scope, "state": {**request.scope.get("state", {}), "holder": request.holder}}
         # Pages are rewritten on the way out, so they must arrive uncompressed.
         if request.area is not Area.ASSET:
             scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
         watch = _Watch(self._sessions, request, self._settings.session_check_s, self._clock)
-        await self._pages(scope, watch.receive(_replay(body, receive)), watch.send(self._page_send(request, send)))
+        await self._pages(scope, watch.receive(receive), watch.send(self._page_send(request, send)))
 
     def _owns_tab(self, request: _Request, body: bytes) -> bool:
         path, holder = request.scope["path"], request.holder

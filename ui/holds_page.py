@@ -8,7 +8,7 @@ import gradio as gr
 
 from ui import audit_views, views
 from ui.client import Client, Refused, Visitor
-from ui.drawing import OPTIONS, carried, draw_head, html, line, on_refusal, visitor_of
+from ui.drawing import OPTIONS, carried, draw_head, html, line, on_refusal, pressed, visitor_of
 from ui.markup import fragment
 from ui.settings import UiSettings
 
@@ -49,7 +49,7 @@ def draw_holds_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> 
             with gr.Row(elem_classes="actions"):
                 set_hold = gr.Button("Set the hold", variant="primary", elem_id="hold-set")
             html(fragment("hint", text="Subjects are stored as keyed hashes: the log does not name them."))
-    hold_id, release = carried("hold-id", "hold-release")
+    hold_id, release = carried("hold-id"), pressed("hold-release")
     shown = [problem, said, table]
 
     async def draw(visitor: Visitor) -> str:

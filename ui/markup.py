@@ -59,6 +59,20 @@ def _instant(value: object) -> str:
         return str(value)
 
 
+def _day(value: object) -> str:
+    """The day of an ISO time or date, readable; anything else unchanged."""
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        return str(value)
+    return f"{moment.day} {moment:%b %Y}"
+
+
+def rate(value: float) -> str:
+    """`98.3 %`; a number that is no rate as it is."""
+    return f"{100 * value:.1f} %" if 0 <= value <= 1 else f"{value:,.1f}".replace(",", "\u202f")
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("ui", "templates"),
@@ -72,10 +86,14 @@ def _environment() -> Environment:
     environment.filters["spaced"] = _spaced
     environment.filters["moment"] = _moment
     environment.filters["instant"] = _instant
+    environment.filters["day"] = _day
+    environment.filters["rate"] = rate
+    environment.filters["label"] = label_name
+    environment.filters["kind"] = kind_class
+    environment.filters["admitted"] = lambda code: _ADMITTED.get(str(code), str(code))
     return environment
 
 
-_TEMPLATES = _environment()
 _TEMPLATE_LINE_END = re.compile(r"\s*\n\s*")
 
 
@@ -148,3 +166,13 @@ def label_name(label: str) -> str:
     words = re.split(r"[_\s-]+", label.strip()) or [label]
     shown = [word.upper() if word.upper() in _ACRONYMS else word.lower() for word in words]
     return " ".join([shown[0] if shown[0].isupper() else shown[0].capitalize(), *shown[1:]])
+
+
+# Why a version was let in, where no trusted key signed it.
+_ADMITTED = {
+    "bundled": "came with this release",
+    "taught": "taught on this server",
+    "decision": "an administrator let it in",
+    "administrator": "an administrator let it in",
+}
+_TEMPLATES = _environment()

@@ -7,6 +7,7 @@ form then posts it. Downloads are answered from memory: nothing of them is on di
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -24,7 +25,7 @@ from ui.chrome import landing_path
 from ui.client import Client, Refused, Visitor
 from ui.markup import page
 from ui.periods import days
-from ui.policy import PAGES
+from ui.policy import PAGES, UPLOAD
 from ui.sessions import Sessions
 from ui.settings import UiSettings
 
@@ -61,6 +62,7 @@ def create_pages(client: Client, sessions: Sessions, gradio: GradioState, settin
             Route("/receipts/{record_id}", pages.receipt),
             Route("/checkpoint", pages.checkpoint),
             Route("/audit/export", pages.export),
+            Route(UPLOAD, pages.table, methods=["POST"]),
             Route("/ui/status", pages.status),
             Route("/favicon.ico", pages.icon),
             Mount("/ui/static", static),
@@ -162,6 +164,26 @@ class _Pages:
             return self._message("The log cannot be exported", refusal, back=PAGES["audit-proof"])
         headers = {"content-disposition": f'attachment; filename="{export.name}"', "x-robots-tag": "none"}
         return StreamingResponse(export.pieces, media_type=export.media_type, headers=headers)
+
+    async def table(self, request: Request) -> Response:
+        """Passed on piece by piece; nothing of it is kept here. The answer is the API's, refusals too."""
+        try:
+            found = await self._visitor(request).upload_table(
+                self._bounded(request), request.headers.get("content-type", "")
+            )
+        except Refused as refusal:
+            error = {"code": refusal.code, "message": refusal.message, "hint": refusal.hint}
+            return JSONResponse({"error": error}, refusal.status)
+        return JSONResponse(found)
+
+    async def _bounded(self, request: Request) -> AsyncIterator[bytes]:
+        received = 0
+        async for piece in request.stream():
+            received += len(piece)
+            if received > self.settings.upload_bytes_max:
+                most = self.settings.upload_bytes_max // 2**20
+                raise Refused(413, "input_too_long", f"the file is larger than {most} MiB", "take a sample of its rows")
+            yield piece
 
     async def status(self, _: Request) -> Response:
         return JSONResponse({"ready": self.gradio.app is not None, "failed": self.gradio.failed})

@@ -1,7 +1,7 @@
 """What may be asked of this server at all: hosts, paths, methods and origins. Pure functions, default deny.
 
 Everything that is not named here answers 404, also what a newer Gradio may add. The routes of Gradio that are left
-out on purpose: uploads and file reading (notes are read in the browser, nothing goes to disk), the fetching proxy,
+out on purpose: uploads and file reading (notes are read in the browser, tables go to the API), the fetching proxy,
 deep links that write a page's content to disk, cancel by event id, logins of its own, monitoring, API documents.
 """
 
@@ -16,7 +16,10 @@ MOUNT = "/app"
 PAGES = {
     name: f"{MOUNT}/{name}"
     for name in (
+        "ask",
         "deidentify",
+        "specialists",
+        "teach",
         "audit",
         "audit-search",
         "audit-activity",
@@ -38,6 +41,7 @@ _GRADIO = re.compile(
     rf"GET {MOUNT}/gradio_api/(queue/data|heartbeat/[A-Za-z0-9_-]+)"
     rf"|POST {MOUNT}/gradio_api/queue/join"
 )
+UPLOAD = "/teaching/tables"
 _METHODS = {"/login": {"GET", "HEAD", "POST"}, "/setup": {"GET", "HEAD", "POST"}, "/logout": {"POST"}}
 
 
@@ -47,6 +51,7 @@ class Area(Enum):
     API = "api"  # passed on as it is; it has its own rules
     PUBLIC = "public"  # sign-in, setup, our static files: no session needed
     DOWNLOAD = "download"  # ours, for a signed-in visitor
+    UPLOAD = "upload"  # a table of a signed-in visitor, passed on to the API piece by piece
     PAGE = "page"  # a Gradio page, dressed in our header and navigation
     ASSET = "asset"  # Gradio's scripts and styles: cacheable, no content
     GRADIO = "gradio"  # Gradio's calls, bound to the tab's owner
@@ -62,6 +67,8 @@ def area_of(method: str, path: str) -> Area | None:
         return Area.PUBLIC if method in _METHODS.get(path, SAFE_METHODS) else None
     if _GRADIO.fullmatch(f"{method} {path}"):
         return Area.GRADIO
+    if (method, path) == ("POST", UPLOAD):
+        return Area.UPLOAD
     if method not in SAFE_METHODS:
         return None
     for pattern, area in ((_DOWNLOAD, Area.DOWNLOAD), (_PAGE, Area.PAGE), (_ASSET, Area.ASSET)):

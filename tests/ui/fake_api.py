@@ -11,9 +11,10 @@ import re
 import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from fake_audit import FakeAudit
+from fake_specialists import FakeSpecialists
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -52,9 +53,12 @@ class FakeApi:
     tampered: bool = False
     destroyed: dict[str, dict[str, Any]] = field(default_factory=dict)  # by record id: what destroyed its content
     audit: FakeAudit = field(init=False)
+    specialists: FakeSpecialists = field(init=False)
+    FOUND: ClassVar = _FOUND
 
     def __post_init__(self) -> None:
         self.audit = FakeAudit(self)
+        self.specialists = FakeSpecialists(self)
         routes = [
             Route("/v1/sessions", self.sign_in, methods=["POST"]),
             Route("/v1/sessions/current", self.current, methods=["GET"]),
@@ -68,6 +72,7 @@ class FakeApi:
             Route("/v1/audit/checkpoint", self.checkpoint),
             Route("/v1/audit/verify", self.verify, methods=["POST"]),
             *self.audit.routes(),
+            *self.specialists.routes(),
             Route("/healthz", lambda _: PlainTextResponse("ok")),
         ]
         self.app = Starlette(routes=routes, exception_handlers={Refusal: lambda _, refusal: refusal.response})

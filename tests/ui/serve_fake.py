@@ -42,6 +42,13 @@ def fake_with_controls(attempts: list[str]) -> FakeApi:
                     fake.audit.retention["exchange"]["expired"] = value
                 elif name == "hostile":
                     add_hostile(fake, value)
+                elif name == "add_version":
+                    fake.specialists.add_version(*value)
+                elif name == "installed_by":
+                    fake.specialists.versions[value[0]][0]["installed_by"] = value[1]
+                elif name == "rename":
+                    specialist, words = value
+                    fake.specialists.cards[specialist] |= dict.fromkeys(("name", "summary", "limits", "licence"), words)
                 elif name == "drop_hostile":
                     fake.records.pop()
                 elif hasattr(fake, name):
@@ -51,7 +58,8 @@ def fake_with_controls(attempts: list[str]) -> FakeApi:
         folders = MEMORY_FOLDER.glob(f"cloister-ui-{os.getpid()}-*")
         files = [str(path) for folder in folders for path in folder.rglob("*") if path.is_file()]
         audit = {name: getattr(fake.audit, name) for name in ("searches", "cancelled", "verified")}
-        return JSONResponse({"attempts": attempts, "files": files, "audit": audit})
+        asked = fake.specialists.asked
+        return JSONResponse({"attempts": attempts, "files": files, "audit": audit, "asked": asked})
 
     fake.app.router.routes.append(Route("/v1/fake", control, methods=["GET", "POST"]))
     return fake

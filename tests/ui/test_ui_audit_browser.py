@@ -23,6 +23,8 @@ from fake_api import PASSWORD
 from fake_audit import EXPORT_PIECES, new_exposure
 from playwright.sync_api import Browser, Page, expect
 
+pytestmark = pytest.mark.timeout(600)  # of a busy machine: starting Chromium alone can take a minute
+
 PAGES = ("audit", "audit-search", "audit-activity", "audit-proof", "audit-holds", "audit-retention", "audit-erasure")
 HOSTILE = '<img src=x onerror=window.pwned=1> **b** [x](http://evil.test/) " onclick="window.pwned=2" </button></td>'
 # What Gradio's client says when a page is left while an answer is on its way to it.
@@ -320,7 +322,6 @@ def test_hostile_values_in_records_and_holds_stay_text(auditor: Page, server: Se
         pytest.param("light", 420, marks=pytest.mark.long),
     ],
 )
-@pytest.mark.timeout(300)  # every page once: a busy machine takes minutes
 def test_every_audit_page_passes_axe_fits_its_width_and_stands_still(
     browser: Browser, server: Server, recorder: Recorder, scheme: str, width: int
 ) -> None:

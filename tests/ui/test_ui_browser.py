@@ -23,6 +23,8 @@ from browsing import (
 from fake_api import PASSWORD, SETUP_TOKEN
 from playwright.sync_api import Browser, Page, expect
 
+pytestmark = pytest.mark.timeout(600)  # of a busy machine: starting Chromium alone can take a minute
+
 NOTE = "Margaret O'Neill, MRN 4471-90823, born 03/14/1931.\nHer daughter Ruth called (555) 014-2277."
 
 
@@ -261,7 +263,6 @@ def test_everything_can_be_reached_by_keyboard(page: Page) -> None:
     expect(page.locator("#marked")).to_be_hidden()
 
 
-@pytest.mark.timeout(300)  # every page once: a busy machine takes minutes
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 420])
 def test_every_page_passes_axe_and_fits_its_width(

@@ -124,6 +124,8 @@ CLOSED = [
     ("GET", "/app/vibe-code"),
     ("GET", "/logout"),
     ("PUT", "/login"),
+    ("GET", "/teaching/tables"),
+    ("POST", "/teaching/tables/x"),
     ("OPTIONS", "/login"),
     ("GET", "/app/assets/../../etc/passwd"),
     ("GET", "/ui/static/../client.py"),

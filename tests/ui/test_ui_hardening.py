@@ -26,7 +26,7 @@ def in_fresh_process(script: str, **environment: str) -> subprocess.CompletedPro
         env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", **environment},
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=115,
         check=False,
     )
 

@@ -5,9 +5,9 @@ over the in-memory API, without a browser."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -242,3 +242,40 @@ def test_a_loader_that_was_never_started_stops_without_waiting() -> None:
     loader = Loader(Client(FakeApi().app), SETTINGS)
     asyncio.run(loader.stop())
     assert (loader.app, loader.failed) == (None, False)
+
+
+def test_a_table_reaches_the_api_as_it_was_sent_and_comes_back_as_it_was_answered() -> None:
+    files = {"file": ("rows.csv", "text,label\ncafé,a\nb,b\n".encode("latin-1"), "text/csv")}
+
+    async def steps(http: httpx.AsyncClient) -> tuple[httpx.Response, ...]:
+        nobody = await http.post("/teaching/tables", files=files)
+        await sign_in(http)
+        sent = await http.post("/teaching/tables", files=files)
+        refused = await http.post("/teaching/tables", files={"file": ("rows.csv", b"one\nx\n")})
+        foreign = await http.post("/teaching/tables", files=files, headers={"sec-fetch-site": "cross-site"})
+        return nobody, sent, refused, foreign
+
+    nobody, sent, refused, foreign = visit(FakeApi(), steps)
+    assert (nobody.status_code, foreign.status_code) == (401, 403)
+    assert (sent.json()["rows"], sent.json()["label_column"], sent.json()["ready"]) == (2, "label", True)
+    assert (refused.status_code, refused.json()["error"]["message"]) == (400, "the table has 1 columns")
+
+
+def test_a_table_over_the_limit_is_refused_without_reading_on() -> None:
+    read = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal read
+        yield b'--x\r\ncontent-disposition: form-data; name="file"; filename="rows.csv"\r\n\r\n'
+        while True:
+            read += 1
+            yield b"x" * 2**16
+
+    async def steps(http: httpx.AsyncClient) -> httpx.Response:
+        await sign_in(http)
+        headers = {"content-type": "multipart/form-data; boundary=x"}
+        return await http.post("/teaching/tables", content=endless(), headers=headers)
+
+    answer = visit(FakeApi(), steps, replace(SETTINGS, upload_bytes_max=2**20))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "input_too_long")
+    assert read <= 2**20 // 2**16 + 2

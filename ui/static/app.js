@@ -68,6 +68,28 @@
     field(into)?.focus();
     return announce(`${file.name} was read in this browser.`);
   };
+  // A table goes to this server as it is, with its encoding; what was found in it comes back and is drawn by the page.
+  const openTable = () => {
+    const chooser = document.createElement("input");
+    chooser.type = "file";
+    chooser.accept = ".csv,.tsv,.txt,text/csv";
+    chooser.addEventListener("change", async () => {
+      const file = chooser.files[0];
+      if (!file) return;
+      announce(`${file.name} is being checked.`);
+      const form = new FormData();
+      form.append("file", file, file.name);
+      try {
+        const answer = await fetch("/teaching/tables", { method: "POST", body: form });
+        const text = await answer.text();
+        announce("");
+        fillAndPress("table-report", text, "table-show");
+      } catch {
+        announce(`${file.name} did not arrive. Look whether it is still there and choose it once more.`, true);
+      }
+    });
+    chooser.click();
+  };
   const copy = async () => {
     const source = field("redacted");
     if (!source?.value) return announce("There is no redacted text yet.", true);
@@ -107,6 +129,7 @@
   const pressed = {
     "open-file": () => openFile("note", ".txt", "text/plain"),
     "open-proof": () => openFile("proof", ".tlog-proof"),
+    "open-table": openTable,
     copy,
     save,
   };
@@ -154,7 +177,7 @@
     fill(id, value);
     requestAnimationFrame(() => requestAnimationFrame(() => press(button)));
   };
-  let awaited = null; // the record that was asked for by pressing its row: it gets the focus when it is there
+  let awaited = null; // the record or specialist that was asked for by pressing: it gets the focus when it is there
   document.addEventListener("click", (event) => {
     const record = event.target.closest?.("[data-open-record]");
     if (record) {
@@ -165,7 +188,8 @@
     const narrow = event.target.closest?.("[data-narrow]");
     if (narrow) { fillAndPress(`find-${narrow.dataset.narrow}`, narrow.dataset.value, "search-run"); return; }
     const act = event.target.closest?.("[data-press]");
-    if (act) { fillAndPress(act.dataset.fill, act.dataset.value, act.dataset.press); return; }
+    if (act?.dataset.press === "specialist-open") awaited = act.dataset.value;
+    if (act && !act.matches("select")) { fillAndPress(act.dataset.fill, act.dataset.value, act.dataset.press); return; }
     const saved = event.target.closest?.("[data-save]");
     if (saved) {
       download(byId(saved.dataset.save).textContent, saved.dataset.file);
@@ -177,6 +201,14 @@
     for (const [id, act] of Object.entries(pressed)) {
       if (event.target.closest?.(`#${id}`)) { act(); return; }
     }
+  });
+
+  // A list inside our HTML: its value goes where it belongs, and a button is pressed when the page has to look again.
+  document.addEventListener("change", (event) => {
+    const list = event.target.closest?.("select[data-fill]");
+    if (!list) return;
+    if (list.dataset.press) fillAndPress(list.dataset.fill, list.value, list.dataset.press);
+    else fill(list.dataset.fill, list.value);
   });
 
   // ---- no way off this site: a link to another origin does nothing
@@ -234,10 +266,15 @@
     // Gradio announces the end of a call by the name of a message that it does not have.
     const announced = document.querySelector("gradio-app .sr-only[role=status]")?.firstChild;
     if (announced?.data?.startsWith("common.")) announced.data = "Done";
-    const opened = awaited && document.querySelector("#record [data-record]");
-    if (opened && opened.dataset.record === awaited) {
+    const opened = awaited && document.querySelector("#record [data-record], #specialist [data-opened]");
+    if (opened && (opened.dataset.record ?? opened.dataset.opened) === awaited) {
       awaited = null;
       opened.querySelector("h2").focus();
+    }
+    // What the page shows can be found again by its address.
+    const place = document.querySelector("[data-address]")?.dataset.address;
+    if (place?.startsWith(`${location.pathname}?`) && place !== location.pathname + location.search) {
+      history.replaceState(null, "", place);
     }
     for (const id of ["first-day", "last-day"]) {
       const day = document.querySelector(`#${id} input`);

@@ -1,0 +1,304 @@
+"""The specialist and teaching routes of the in-memory API: cards, versions and their life, running, tables, jobs.
+
+Rules are only as deep as the pages can see: roles, the second person, what each task takes and gives. A job moves one
+step each time it is looked at, so that no test waits for a clock.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+if TYPE_CHECKING:
+    from fake_api import FakeApi
+
+STEPS = ("reading the texts", "fitting the head", "measuring on held-back rows")
+_VERSION_FIELDS = (
+    "id name version sha256 state signer signed admitted reason installed_by installed_at approved_by approved_at"
+    " promoted_by promoted_at"
+).split()
+_WORDS = {"card": "bank-intent", "aspirin": "biomed-ner"}
+_CHEMICAL = re.compile(r"\b(?:aspirin|apixaban|sodium)\b", re.IGNORECASE)
+
+
+def card(specialist: str, name: str, task: str, **more: Any) -> dict[str, Any]:
+    """A card as the API gives it: the manifest's fields, and what the registry knows."""
+    return {
+        "id": specialist, "name": name, "task": task, "version": "1.1.0", "summary": f"{name}, in one sentence.",
+        "labels": [], "licence": "Apache-2.0", "intended_use": "Preparing English text for people who check it.",
+        "limits": "Trained on English. Misses happen: a person reviews what leaves the organisation.",
+        "sources": [{"name": "BC5CDR", "licence": "CC BY 4.0", "attribution": "Li et al. 2016", "use": "Abstracts."}],
+        "evaluation": [
+            {
+                "name": "Held-back part", "dataset": "the tenth that neither training nor tuning saw", "items": 318,
+                "metrics": {"recall": 0.983, "recall_low": 0.979, "recall_high": 0.987, "precision": 0.925},
+                "command": "appliance evaluate ID data.jsonl", "note": "Measured through the serving path.",
+            }
+        ],
+        "created": "2026-11-23", "unit": "text", "context": "none", "context_name": "", "multi_label": False,
+        "sha256": "5b" * 32, "state": "active", "signer": "release", "signed": True,
+        "installed_at": "2026-11-23T09:00:00+00:00", "installed_by": "user:d.reed", "approved_by": "user:c.lowe",
+        "admitted": "signature", "reason": None, "promoted_by": "user:c.lowe",
+        "approved_at": "2026-11-24T09:00:00+00:00", "promoted_at": "2026-11-24T09:30:00+00:00",
+    } | more  # fmt: skip
+
+
+def all_cards() -> dict[str, dict[str, Any]]:
+    accuracy = [{**card("x", "x", "x")["evaluation"][0], "metrics": {"accuracy": 0.945, "macro_f1": 0.941}}]
+    cards = (
+        card("phi-deid", "Clinical de-identifier", "tag", labels=["NAME", "DATE", "MRN"]),
+        card("biomed-ner", "Chemicals and diseases", "tag", labels=["Chemical", "Disease"]),
+        card("bank-intent", "Banking questions", "classify", labels=["card_arrival", "lost_card"], evaluation=accuracy),
+        card(
+            "fin-sentiment", "Sentiment of headlines", "classify", labels=["negative", "neutral", "positive"],
+            context="optional", context_name="entity", evaluation=[],
+        ),
+        card("doc-answer", "Answers from a document", "answer", evaluation=accuracy),
+    )  # fmt: skip
+    return {one["id"]: one for one in cards}
+
+
+@dataclass
+class FakeSpecialists:
+    """State of these routes. `owner` knows sessions and records."""
+
+    owner: FakeApi
+    cards: dict[str, dict[str, Any]] = field(default_factory=all_cards)
+    versions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+    def routes(self) -> list[Route]:
+        one, version = "/v1/specialists/{id}", "/v1/specialists/{id}/versions/{version}"
+        job = "/v1/teaching/jobs/{job}"
+        return [
+            Route("/v1/specialists", self.list, methods=["GET"]),
+            Route("/v1/specialist-versions", self.every_version, methods=["GET"]),
+            Route(one, self.show, methods=["GET"]),
+            Route(f"{one}/versions", self.list_versions, methods=["GET"]),
+            Route(f"{one}/run", self.run, methods=["POST"]),
+            Route(f"{one}/rollback", self.roll_back, methods=["POST"]),
+            Route(version, self.remove, methods=["DELETE"]),
+            Route(f"{version}/{{decision}}", self.decide, methods=["POST"]),
+            Route("/v1/route", self.route, methods=["POST"]),
+            Route("/v1/teaching/tables", self.table, methods=["POST"]),
+            Route("/v1/teaching/jobs", self.begin, methods=["POST"]),
+            Route(job, self.look, methods=["GET"]),
+            Route(job, self.stop, methods=["DELETE"]),
+            Route(f"{job}/submit", self.submit, methods=["POST"]),
+        ]
+
+    def _caller(self, request: Request, *roles: str) -> str:
+        return self.owner.audit._caller(request, *roles)
+
+    # ---- cards and versions
+
+    async def list(self, request: Request) -> Response:
+        self._caller(request)
+        return JSONResponse({"data": [card for card in self.cards.values() if card["state"] == "active"]})
+
+    async def show(self, request: Request) -> Response:
+        self._caller(request)
+        return JSONResponse(self._card(request))
+
+    def _card(self, request: Request) -> dict[str, Any]:
+        found = self.cards.get(request.path_params["id"])
+        if found is None:
+            raise self.owner.refusal(404, "specialist_not_found", "there is no specialist of that name")
+        return found
+
+    async def list_versions(self, request: Request) -> Response:
+        self._caller(request)
+        return JSONResponse({"data": self._versions(request.path_params["id"])})
+
+    async def every_version(self, request: Request) -> Response:
+        self._caller(request)
+        names = dict.fromkeys((*self.cards, *self.versions))
+        return JSONResponse({"data": [one for name in names for one in self._versions(name)]})
+
+    def _versions(self, specialist: str) -> list[dict[str, Any]]:
+        """Newest first. What is bundled has an older version, so that there is something to go back to."""
+        known = self.cards.get(specialist)
+        if specialist not in self.versions and known is not None:
+            active = {name: known[name] for name in _VERSION_FIELDS}
+            self.versions[specialist] = [active, {**active, "version": "1.0.0", "state": "retired"}]
+        if specialist not in self.versions:
+            raise self.owner.refusal(404, "specialist_not_found", "there is no specialist of that name")
+        return self.versions[specialist]
+
+    def add_version(self, specialist: str, version: str, by: str) -> dict[str, Any]:
+        entry = {
+            "id": specialist, "name": self.cards.get(specialist, {"name": specialist})["name"], "version": version,
+            "sha256": "7d" * 32, "state": "awaiting_approval", "signer": None, "signed": False, "admitted": "taught",
+            "reason": None, "promoted_by": None, "promoted_at": None, "installed_by": by,
+            "installed_at": "2026-11-26T09:00:00+00:00", "approved_by": None,
+            "approved_at": None,
+        }  # fmt: skip
+        known = self._versions(specialist) if specialist in self.cards else self.versions.setdefault(specialist, [])
+        known.insert(0, entry)
+        return entry
+
+    async def decide(self, request: Request) -> Response:
+        name = f"user:{self._caller(request, 'admin')}"
+        entries = self._versions(request.path_params["id"])
+        entry = next(one for one in entries if one["version"] == request.path_params["version"])
+        decision = request.path_params["decision"]
+        if decision == "approve":
+            if entry["installed_by"] == name:
+                words = "a specialist is approved by another person than who installed it"
+                raise self.owner.refusal(409, "second_person_needed", words, "ask a colleague to sign in")
+            entry |= {"state": "approved", "approved_by": name, "approved_at": "2026-11-26T10:00:00+00:00"}
+        elif decision == "promote":
+            self._activate(entry, entries)
+        return JSONResponse(entry)
+
+    async def roll_back(self, request: Request) -> Response:
+        self._caller(request, "admin")
+        entries = self._versions(request.path_params["id"])
+        before = next((one for one in entries if one["state"] == "retired"), None)
+        if before is None:
+            raise self.owner.refusal(409, "conflict", "there is no version to go back to")
+        retired = next(one for one in entries if one["state"] == "active")
+        self._activate(before, entries)
+        return JSONResponse({"retired": retired, "active": before})
+
+    def _activate(self, entry: dict[str, Any], entries: list[dict[str, Any]]) -> None:
+        for one in entries:
+            if one["state"] == "active":
+                one["state"] = "retired"
+        entry["state"] = "active"
+        known = self.cards.setdefault(entry["id"], card(entry["id"], entry["id"], "classify", labels=["a", "b"]))
+        known |= {"version": entry["version"], "state": "active"}
+
+    async def remove(self, request: Request) -> Response:
+        self._caller(request, "admin")
+        entries = self._versions(request.path_params["id"])
+        entries[:] = [one for one in entries if one["version"] != request.path_params["version"]]
+        return Response(status_code=204)
+
+    # ---- running
+
+    async def run(self, request: Request) -> Response:
+        actor, card, body = self._caller(request, "user"), self._card(request), await request.json()
+        self.asked.append({"specialist": card["id"], **body})
+        if not (body.get("text") or body.get("context") or "").strip():
+            raise self.owner.refusal(400, "input_empty", "the text is empty", "send at least one character")
+        record = self.owner._append("specialist.answered", actor, "completed", {"specialist": card["id"]})
+        answer = {"specialist": {name: card[name] for name in ("id", "version", "sha256")}, "elapsed_ms": 12.34}
+        return JSONResponse(answer | self._found(card, body) | {"receipt": self.owner._receipt(record)})
+
+    def _found(self, card: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
+        if card["task"] == "answer":
+            start = body["context"].find("40 mg")
+            quote = {"text": "40 mg", "start": start, "end": start + 5, "score": 0.91}
+            return {"answer": None if start < 0 else quote}
+        if card["task"] == "tag":
+            pattern, text = (_CHEMICAL if card["id"] == "biomed-ner" else self.owner.FOUND), body["text"]
+            label = card["labels"][0]
+            spans = [{"start": m.start(), "end": m.end(), "label": label, "score": 0.9} for m in pattern.finditer(text)]
+            return {"spans": spans}
+        scores = [{"label": label, "score": round(0.8 / 4**place, 4)} for place, label in enumerate(card["labels"])]
+        sure = "weather" not in body["text"]
+        return {"label": card["labels"][0] if sure else None, "score": 0.8 if sure else 0.31, "scores": scores}
+
+    async def route(self, request: Request) -> Response:
+        """By one word: real routing is the appliance's."""
+        actor, text = self._caller(request, "user"), (await request.json())["text"]
+        chosen = next((name for word, name in _WORDS.items() if word in text), None)
+        record = self.owner._append("specialist.route", actor, "completed", {"abstained": chosen is None})
+        scores = [{"specialist": name, "score": 0.94 if name == chosen else 0.02} for name in self.cards]
+        reason = f"closest to examples of {chosen}" if chosen else "nothing that is installed is close enough"
+        return JSONResponse(
+            {
+                "specialist": chosen, "score": 0.94 if chosen else 0.2, "reason": reason, "abstained": chosen is None,
+                "runner_up": {"specialist": "phi-deid", "score": 0.02}, "scores": scores,
+                "nearest": [{"specialist": "bank-intent", "example": "<i>my card</i> is lost", "score": 0.81}],
+                "receipt": self.owner._receipt(record),
+            }
+        )  # fmt: skip
+
+    # ---- teaching
+
+    async def table(self, request: Request) -> Response:
+        self._caller(request, "user", "admin")
+        async with request.form() as form:
+            content = await form["file"].read()
+        rows = list(csv.DictReader(io.StringIO(content.decode("utf-8", "replace"))))
+        columns = list(rows[0]) if rows else []
+        if len(columns) < 2:
+            words = f"the table has {len(columns)} columns"
+            raise self.owner.refusal(400, "invalid_request", words, "it needs a column of texts and one of labels")
+        text, label = columns[0], columns[-1]
+        sizes = Counter(row[label] for row in rows)
+        single = sum(count == 1 for count in sizes.values())
+        problems = []
+        if single:
+            words = f"{single} labels have a single text: they are learned, and nobody can say how well"
+            problems.append({"code": "single_example", "message": words, "rows": single, "lines": [4]})
+        if len(sizes) < 2:
+            words = "the table has 1 label: nothing can be told apart"
+            problems.append({"code": "one_class", "message": words, "rows": len(rows)})
+        return JSONResponse(
+            {
+                "table": "ab" * 16, "columns": columns, "text_column": text, "label_column": label, "rows": len(rows),
+                "labels": [{"label": name, "rows": count} for name, count in sizes.items()], "problems": problems,
+                "ready": len(sizes) > 1,
+            }
+        )  # fmt: skip
+
+    async def begin(self, request: Request) -> Response:
+        name, body = self._caller(request, "user", "admin"), await request.json()
+        if not body["name"] or not body["id"]:
+            raise self.owner.refusal(400, "invalid_request", "the specialist has no name", "give it one")
+        job = f"{len(self.jobs) + 1:032x}"
+        self.jobs[job] = {"job": job, "state": "queued", "progress": 0.0, "step": "", "by": name, "wanted": body}
+        return JSONResponse(self._shown(job), 202)
+
+    async def look(self, request: Request) -> Response:
+        self._caller(request)
+        found = self._job(request)
+        steps = round(found["progress"] * len(STEPS))
+        if found["state"] in {"queued", "running"} and steps < len(STEPS):
+            found |= {"state": "running", "step": STEPS[steps], "progress": (steps + 1) / len(STEPS)}
+        elif found["state"] == "running":
+            found |= {"state": "done", "step": "", "report": _report()}
+        return JSONResponse(self._shown(found["job"]))
+
+    async def submit(self, request: Request) -> Response:
+        name = self._caller(request)
+        wanted = self._job(request)["wanted"]
+        return JSONResponse(self.add_version(wanted["id"], "1.0.0", f"user:{name}"), 201)
+
+    async def stop(self, request: Request) -> Response:
+        self._caller(request)
+        self._job(request)["state"] = "stopped"
+        return Response(status_code=204)
+
+    def _job(self, request: Request) -> dict[str, Any]:
+        found = self.jobs.get(request.path_params["job"])
+        if found is None:
+            raise self.owner.refusal(404, "not_found", "there is no such job", "start the training once more")
+        return found
+
+    def _shown(self, job: str) -> dict[str, Any]:
+        return {name: value for name, value in self.jobs[job].items() if name not in {"by", "wanted"}}
+
+
+def _report() -> dict[str, Any]:
+    return {
+        "items": 60,
+        "metrics": {"accuracy": {"value": 0.9, "low": 0.79, "high": 0.96}, "macro_f1": {"value": 0.885}},
+        "per_label": [
+            {"label": "billing", "precision": 0.9, "recall": 0.95, "f1": 0.924, "items": 40},
+            {"label": "<b>delivery</b>", "precision": 0.88, "recall": 0.8, "f1": 0.838, "items": 20},
+        ],
+        "confusion": {"labels": ["billing", "<b>delivery</b>"], "counts": [[38, 2], [4, 16]]},
+    }

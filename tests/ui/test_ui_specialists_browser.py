@@ -1,0 +1,199 @@
+"""Guaranteed, as people meet it in a browser: a specialist is chosen by what is known about it, tried and compared on
+one text; versions change state by those who may, with a second person, and a refusal is shown in the API's words; a
+table is checked, taught from and submitted; hostile names stay text; both pages pass axe and fit in both themes.
+
+Chromium against a server process over the in-memory API. Every test ends with the recorder's lists empty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from browsing import SCREENSHOTS, Recorder, Server, axe_findings, new_context, sign_in
+from fake_specialists import card
+from playwright.sync_api import Browser, Page, expect
+
+pytestmark = pytest.mark.timeout(600)  # of a busy machine: starting Chromium alone can take a minute
+
+HOSTILE = '<img src=x onerror=window.pwned=1> **b** [x](http://evil.test/) " onclick="window.pwned=2" </button></li>'
+ROWS = "text,label\n" + "".join(f"invoice {n} is wrong,billing\nwhere is parcel {n},delivery\n" for n in range(20))
+DOSE = "Take 40 mg a day."
+LEAVING = ["AbortError", "network error", "Connection errored out"]
+
+
+@pytest.fixture(autouse=True)
+def calm(recorder: Recorder) -> None:
+    recorder.expected += LEAVING
+
+
+@pytest.fixture
+def admin(browser: Browser, server: Server, recorder: Recorder) -> Iterator[Page]:
+    with new_context(browser, server, recorder) as context:
+        page = context.new_page()
+        sign_in(page, "c.lowe")
+        yield page
+
+
+def open_specialist(page: Page, specialist: str, title: str) -> None:
+    page.goto(f"/app/specialists?specialist={specialist}")
+    expect(page.locator("#specialist h2")).to_have_text(title)
+
+
+def press(page: Page, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+def upload(page: Page, content: str) -> None:
+    with page.expect_file_chooser() as chooser:
+        press(page, "Choose a CSV file")
+    chooser.value.set_files({"name": "tickets.csv", "mimeType": "text/csv", "buffer": content.encode()})
+
+
+def test_a_specialist_is_opened_by_keyboard_tried_and_compared_on_the_same_text(page: Page, server: Server) -> None:
+    page.get_by_role("link", name="Specialists").click()
+    cards = page.locator(".specialist-cards > li")
+    expect(cards).to_have_count(5)
+    expect(cards.first).to_contain_text("98.3 % Recall")
+    expect(cards.first).to_contain_text("on 318 held-back items")
+    expect(cards.first).to_contain_text("1.1.0, since 24 Nov 2026")
+    page.get_by_role("button", name="Open Chemicals and diseases").press("Enter")
+    expect(page.locator("#specialist h2")).to_be_focused()
+    expect(page.locator("#specialist")).to_contain_text("97.9 to 98.7")
+    expect(page.get_by_role("button", name="Make version 1.0.0 active")).to_have_count(0)  # a user decides nothing
+    page.get_by_label("Compare with").select_option("phi-deid")
+    page.get_by_label("Text", exact=True).fill("Margaret took aspirin.")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(".difference")).to_have_text(
+        "0 passages were marked by both, 1 only by the first, 1 only by the second."
+    )
+    expect(page.locator(".result mark")).to_have_text(["aspirinChemical", "MargaretName"])
+    assert sorted(one["specialist"] for one in server.control()["asked"]) == ["biomed-ner", "phi-deid"]
+    page.get_by_label("Specialist", exact=True).select_option("doc-answer")
+    page.get_by_label("Question", exact=True).fill("Which dose?")
+    page.get_by_label("Text to answer from").fill(DOSE)
+    press(page, "Try it")
+    expect(page.locator(".result blockquote")).to_have_text("40 mg")
+    asked = {"specialist": "doc-answer", "question": "Which dose?", "context": DOSE}
+    assert asked in server.control()["asked"]
+    page.get_by_label("Compare with").select_option("")
+    page.get_by_label("Specialist", exact=True).select_option("fin-sentiment")
+    page.get_by_label("Entity (optional)").fill("Contoso")
+    page.get_by_label("Text", exact=True).fill("weather")
+    press(page, "Try it")
+    expect(page.locator(".abstained")).to_contain_text("It abstains. No label is likely enough: the best has 31.0 %")
+    assert server.control()["asked"][-1] == {"specialist": "fin-sentiment", "text": "weather", "entity": "Contoso"}
+
+
+def test_a_text_finds_its_specialist_with_the_reason_or_is_told_what_to_do(page: Page, server: Server) -> None:
+    page.goto("/app/ask")
+    text = page.get_by_label("Text", exact=True)
+    expect(page.get_by_label("Specialist", exact=True)).to_have_value("auto")
+    text.fill("my card is lost")
+    press(page, "Ask")
+    expect(page.locator("#routed-title")).to_have_text("Banking questions was chosen, 94.0 % sure")
+    expect(page.locator(".near")).to_contain_text("“<i>my card</i> is lost” bank-intent, 81.0 % alike")
+    expect(page.locator(".result .said")).to_have_text("Card arrival")
+    assert axe_findings(page) == []
+    text.fill("sing me a song")
+    press(page, "Ask")
+    expect(page.locator("#routed-title")).to_have_text("No specialist was chosen")
+    expect(page.locator(".abstained")).to_contain_text("choose a specialist from the list")
+    expect(page.locator(".result")).to_have_count(0)
+    page.goto("/app/ask?specialist=biomed-ner")
+    text.fill("aspirin")
+    press(page, "Ask")
+    expect(page.locator(".result mark")).to_have_text(["aspirinChemical"])
+    assert server.control()["asked"][-1] == {"specialist": "biomed-ner", "text": "aspirin"}
+
+
+def test_a_version_is_approved_by_another_person_made_active_and_rolled_back(admin: Page, server: Server) -> None:
+    server.control(add_version=["bank-intent", "1.2.0", "user:c.lowe"])
+    open_specialist(admin, "bank-intent", "Banking questions")
+    newest = admin.locator(".versions li").first
+    expect(newest).to_contain_text("You installed it. Somebody else must approve")
+    server.control(add_version=["bank-intent", "1.3.0", "user:d.reed"])
+    open_specialist(admin, "bank-intent", "Banking questions")
+    press(admin, "Approve version 1.3.0")
+    admin.get_by_role("dialog").get_by_role("button", name="Approve").click()
+    expect(newest).to_contain_text("Approved")
+    press(admin, "Make version 1.3.0 active")
+    admin.get_by_role("dialog").get_by_role("button", name="Make active").click()
+    expect(admin.locator("#said")).to_contain_text("bank-intent 1.3.0 answers from now on")
+    expect(admin.locator("#specialist")).to_contain_text("1.3.0, bank-intent")
+    press(admin, "Roll back")
+    admin.get_by_role("dialog").get_by_role("button", name="Roll back").click()
+    expect(admin.locator("#said")).to_contain_text("answers again")
+    server.control(add_version=["bank-intent", "1.4.0", "user:d.reed"])
+    open_specialist(admin, "bank-intent", "Banking questions")
+    press(admin, "Approve version 1.4.0")  # in the meantime it turns out who installed it
+    server.control(installed_by=["bank-intent", "user:c.lowe"])
+    admin.get_by_role("dialog").get_by_role("button", name="Approve").click()
+    expect(admin.get_by_role("alert")).to_contain_text("by another person than who installed it")
+
+
+def test_a_table_is_checked_taught_from_and_submitted_for_approval(page: Page, recorder: Recorder) -> None:
+    recorder.expected += ["400"]
+    page.get_by_role("link", name="Teach").click()
+    start = page.get_by_role("button", name="Train it")
+    expect(start).to_be_disabled()
+    upload(page, "only one column\nx\n")
+    expect(page.get_by_role("alert")).to_contain_text("it needs a column of texts and one of labels")
+    upload(page, "text,label\na,same\nb,same\n")
+    expect(page.locator("#checked")).to_contain_text("nothing can be told apart")
+    expect(start).to_be_disabled()
+    upload(page, f'note,urgent,kind\n"{HOSTILE.replace(chr(34), chr(34) * 2)}",yes,odd\n' + "a,no,b\nc,no,b\n")
+    expect(page.locator("#checked h2")).to_have_text("3 rows, 2 labels")
+    expect(page.get_by_label("Column with the label")).to_have_value("kind")
+    page.get_by_label("Column with the label").select_option("urgent")
+    expect(start).to_be_enabled()
+    start.click()
+    expect(page.get_by_role("alert")).to_contain_text("the specialist has no name")
+    page.get_by_label("Name that people see").fill("Ticket router (2026)")
+    start.click()
+    expect(page.locator("#teach-report h2")).to_have_text("How good it is, on 60 rows it had not seen")
+    expect(page.locator(".matrix tbody tr").first).to_contain_text("38")
+    expect(page.locator("#teach-report .figures tbody tr").nth(2)).to_contain_text("<b>delivery</b>")
+    page.reload()
+    expect(page.locator("#teach-report h2")).to_contain_text("How good it is")
+    press(page, "Ask for approval")
+    page.get_by_role("link", name="its page").click()
+    expect(page.locator(".versions")).to_contain_text("Waiting for approval")
+    expect(page.locator("#specialist h2")).to_have_text("ticket-router-2026")
+    assert page.evaluate("window.pwned") is None
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 420)])
+def test_both_pages_pass_axe_fit_and_keep_hostile_values_as_text(
+    browser: Browser, server: Server, recorder: Recorder, scheme: str, width: int
+) -> None:
+    server.control(rename=["phi-deid", HOSTILE])
+    findings: dict[str, object] = {}
+    options = {"viewport": {"width": width, "height": 990}, "color_scheme": scheme, "reduced_motion": "reduce"}
+    with new_context(browser, server, recorder, **options) as context:
+        page = context.new_page()
+
+        def check(name: str) -> None:
+            SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+            page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}-{width}.png", full_page=True)
+            if found := axe_findings(page):
+                findings[name] = found
+            if (overflow := page.evaluate("document.documentElement.scrollWidth - innerWidth")) > 0:
+                findings[f"{name} is wider than the window"] = overflow
+
+        sign_in(page)
+        open_specialist(page, "phi-deid", HOSTILE)
+        expect(page.locator(".specialist-cards h2").first).to_have_text(HOSTILE)
+        page.get_by_label("Compare with").select_option("fin-sentiment")
+        page.get_by_label("Text", exact=True).fill("Ruth came.")
+        press(page, "Try it")
+        expect(page.locator(".result")).to_have_count(2)
+        check("specialists")
+        page.goto("/app/teach")
+        upload(page, ROWS)
+        page.get_by_label("Name that people see").fill("Tickets")
+        press(page, "Train it")
+        expect(page.locator(".matrix")).to_be_visible()
+        check("teach")
+        assert page.evaluate("window.pwned") is None
+    server.control(rename=["phi-deid", card("x", "Clinical de-identifier", "tag")["name"]])
+    assert findings == {}

@@ -1,0 +1,134 @@
+"""The Teach page: a table of labelled rows, what is wrong with it, training with its progress, the report, approval.
+
+The table goes from the browser to the API past Gradio (`pages.py`), so nothing of it lies in Gradio's folder; the
+answer comes back through the browser and is drawn here. The job is named in the page's address: reloading goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import gradio as gr
+
+from ui import teach_views, views
+from ui.client import Client, Json, Refused, Visitor
+from ui.drawing import OPTIONS, carried, html, line, pressed, query_value, visitor_of
+from ui.markup import fragment
+from ui.settings import UiSettings
+
+_LEAD = "From your own labelled rows to a specialist of your own: checked, measured on rows it has not seen, approved."
+_REPORT_CHARS_MAX = 1024 * 1024
+_LOOK_EVERY_S = 1.0
+_FOLLOW_S_MAX = 4 * 3600.0
+_ID = re.compile(r"[^a-z0-9]+")
+
+
+def draw_teach_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> None:
+    """Place the components and wire them. Called inside the page's route."""
+    html(fragment("head", title="Teach a specialist", lead=_LEAD), elem_id="page-head")
+    problem = html(elem_id="problem")
+    with gr.Row(elem_classes="work audit"):
+        with gr.Column(scale=6, min_width=320):
+            html(fragment("section_head", title="1. Your rows", lead=""))
+            html(fragment("teach_upload"))
+            checked = html(elem_id="checked")
+        with gr.Column(scale=7, min_width=320):
+            html(fragment("section_head", title="2. Train", lead=_TRAIN_LEAD))
+            name = line("Name that people see", elem_id="teach-name", placeholder="Ticket router", chars_max=100)
+            adapt = gr.Checkbox(label=_ADAPT, value=False, elem_id="teach-lora", container=False)
+            with gr.Row(elem_classes="actions"):
+                start = gr.Button("Train it", variant="primary", elem_id="teach-start", interactive=False)
+                stop = gr.Button("Stop", elem_id="teach-stop", interactive=False)
+            moving = html(elem_id="teach-progress")
+            html(fragment("section_head", title="3. Report", lead=""))
+            report = html(fragment("teach_waiting"), elem_id="teach-report")
+    answer, show = carried("table-report", chars_max=_REPORT_CHARS_MAX), pressed("table-show")
+    table, text, label = carried("table-id"), carried("text-column"), carried("label-column")
+    job, submit = carried("teach-job"), pressed("teach-submit")
+    followed = [problem, moving, report, start, stop, job]
+
+    def check(answer: str | None) -> tuple[Any, ...]:
+        try:
+            found = teach_views.table_of(answer)
+        except Refused as refusal:
+            return views.problem(refusal), "", "", "", "", gr.update(interactive=False)
+        ready = gr.update(interactive=bool(found.get("ready")))
+        columns = str(found.get("text_column") or ""), str(found.get("label_column") or "")
+        return "", teach_views.checked(found), str(found["table"]), *columns, ready
+
+    async def train(
+        table: str | None, name: str | None, text: str | None, label: str | None, adapt: bool, request: gr.Request
+    ) -> AsyncIterator[tuple[Any, ...]]:
+        visitor = visitor_of(request, client, settings)
+        wanted: dict[str, object] = {"table": table, "id": _id(name or ""), "name": (name or "").strip()}
+        wanted |= {"text_column": text, "label_column": label, "lora": bool(adapt)}
+        try:
+            begun = await visitor.start_teaching(wanted)
+        except Refused as refusal:
+            yield views.problem(refusal), *(gr.skip() for _ in followed[1:])
+            return
+        async for drawn in _follow(visitor, begun):
+            yield drawn
+
+    async def go_on(request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
+        """The address names a job: how far it is, or its report."""
+        named = query_value(request, "job")
+        if not named:
+            yield tuple(gr.skip() for _ in followed)
+            return
+        visitor = visitor_of(request, client, settings)
+        try:
+            begun = await visitor.teaching_job(named)
+        except Refused as refusal:
+            yield views.problem(refusal), *(gr.skip() for _ in followed[1:])
+            return
+        async for drawn in _follow(visitor, begun):
+            yield drawn
+
+    async def halt(job: str | None, request: gr.Request) -> str:
+        try:
+            await visitor_of(request, client, settings).stop_teaching(job or "")
+        except Refused as refusal:
+            return views.problem(refusal)
+        return ""
+
+    async def ask(job: str | None, request: gr.Request) -> tuple[Any, ...]:
+        try:
+            return "", teach_views.submitted(await visitor_of(request, client, settings).submit_taught(job or ""))
+        except Refused as refusal:
+            return views.problem(refusal), gr.skip()
+
+    show.click(check, answer, [problem, checked, table, text, label, start], **OPTIONS)
+    start.click(train, [table, name, text, label, adapt], followed, **OPTIONS)
+    stop.click(halt, job, problem, **OPTIONS)
+    submit.click(ask, job, [problem, report], **OPTIONS)
+    blocks.load(go_on, None, followed, **OPTIONS)
+
+
+async def _follow(visitor: Visitor, job: Json) -> AsyncIterator[tuple[Any, ...]]:
+    """What to show until the job is over: progress, then the report. Ends when the tab is left."""
+    named, going, over = str(job["job"]), gr.update(interactive=True), gr.update(interactive=False)
+    ends = time.monotonic() + _FOLLOW_S_MAX
+    yield "", teach_views.progress(job), "", over, going, named
+    try:
+        while job["state"] not in teach_views.OVER and time.monotonic() < ends:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            job = await visitor.teaching_job(named)
+            yield "", teach_views.progress(job), gr.skip(), gr.skip(), gr.skip(), gr.skip()
+    except Refused as refusal:
+        yield views.problem(refusal), "", fragment("teach_waiting"), going, over, named
+        return
+    yield "", "", teach_views.report(job), going, over, named
+
+
+def _id(name: str) -> str:
+    """`Ticket router (2026)` as `ticket-router-2026`; the API says what an id may be."""
+    return _ID.sub("-", name.strip().lower()).strip("-")[:63]
+
+
+_TRAIN_LEAD = "A part of the rows is held back, so that the report tells how good it is on texts it has not seen."
+_ADAPT = "Adapt the base model, too: better on many rows, takes minutes to hours"
