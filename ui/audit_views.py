@@ -55,6 +55,8 @@ def _exposure(exposure: Answer) -> dict[str, Any]:
     return {
         "alarm": bool(exposure["alarm"]),
         "never": exposure.get("age_s") is None,
+        # No alarm is not yet an order: where nothing was ever kept outside, the page must not look reassuring.
+        "level": "bad" if exposure["alarm"] else "warn" if exposure.get("age_s") is None else "good",
         "age": age(exposure.get("age_s")),
         "target": age(exposure.get("target_s")),
         "size": size,
