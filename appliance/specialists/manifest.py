@@ -16,14 +16,16 @@ from appliance.types import Task
 FORMAT_VERSION = 1
 MANIFEST_BYTES_MAX = 256 * 1024
 LABELS_MAX = 4096
+NEGATED = "negated"  # the label that rules of negation speak about
 ANSWER_WINDOW_TOKENS_MIN = 96  # room for the longest question and for some of the context after it
 RESERVED_ID = "auto"
 
 Text = Annotated[str, msgspec.Meta(max_length=4000)]
 Line = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-# What a tagger's spans go through after decoding: "deid" adds patterns, Safe Harbor policy and propagation.
-Post = Literal["none", "deid"]
+# What results go through: "deid" adds patterns, Safe Harbor policy and propagation to a tagger's spans, "negation" the
+# rules for what is denied to a classifier's label `negated` (`tasks/negation.py`).
+Post = Literal["none", "deid", "negation"]
 # What gets one label each, and whether a text is judged with regard to something (an entity, a finding).
 Unit = Literal["text", "sentence"]
 Context = Literal["none", "optional", "required"]
@@ -140,6 +142,8 @@ def decode_manifest(text: str) -> Manifest:
         raise SpecialistFileInvalid(
             f"the manifest lists {len(manifest.labels) or 'no'} labels for a {manifest.task} specialist"
         )
+    if manifest.post == "negation" and (manifest.context != "required" or NEGATED not in manifest.labels):
+        raise SpecialistFileInvalid(f"rules of negation need a finding to judge and a label {NEGATED!r}")
     if manifest.task is Task.ANSWER and manifest.window_tokens < ANSWER_WINDOW_TOKENS_MIN:
         raise SpecialistFileInvalid(
             f"an answer specialist reads at least {ANSWER_WINDOW_TOKENS_MIN} tokens at once, "

@@ -18,7 +18,7 @@ from appliance.specialists.metrics.classification import expected_calibration_er
 
 TEMPERATURES = np.geomspace(0.25, 4.0, 97)
 THRESHOLDS = np.linspace(0.05, 0.95, 91)
-OWN_THRESHOLD_ITEMS = 20  # a label with fewer development texts takes the threshold of all labels together
+OWN_THRESHOLD_ITEMS = 10  # a label with fewer development texts takes the threshold of all labels together
 
 
 def calibrate(

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from appliance.errors import ConfigInvalid
-from appliance.specialists.manifest import Context, Source, Unit
+from appliance.specialists.manifest import Context, Post, Source, Unit
 from appliance.training.recipe import RECIPE_BYTES_MAX, AdapterShape, Card, Count, Share
 
 
@@ -55,6 +55,7 @@ class ClassifierRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     multi_label: bool = False
     context: Context = "none"
     context_name: str = ""
+    post: Post = "none"
     card: Card
     adapter: ClassifierAdapter
     schedule: ClassifierSchedule

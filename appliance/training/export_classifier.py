@@ -93,6 +93,7 @@ def manifest_of(
         unit=recipe.unit,
         context=recipe.context,
         context_name=recipe.context_name,
+        post=recipe.post,
         licence=card.licence,
         sources=recipe.sources,
         recipe_sha256=read.digest,

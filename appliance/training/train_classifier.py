@@ -29,7 +29,8 @@ from torch.nn import functional
 
 from appliance.errors import ApplianceError
 from appliance.specialists.base_model import MINILM, VOCABULARY_FILE, WEIGHTS_FILE
-from appliance.specialists.manifest import Calibration
+from appliance.specialists.manifest import NEGATED, Calibration
+from appliance.specialists.tasks import negation
 from appliance.specialists.tokenization import WordPiece
 from appliance.training.arithmetic import autocast
 from appliance.training.calibration import calibrate
@@ -105,6 +106,9 @@ def run(recipe: ClassifierRecipe, *, data: Path, base: Path, out: Path, seconds_
     fit(classifier, recipe, examples, out, seconds_max)
     examples = examples_of(collection.development, recipe, encoding)
     logits = predict(classifier, examples)
+    if recipe.post == "negation":  # served with the rules, therefore calibrated with them
+        column = collection.labels.index(NEGATED)
+        logits[:, column] += [negation.opinion(text.text, text.context) for text in collection.development]
     targets = np.concatenate([example.targets for example in examples])
     calibration, figures = calibrate(
         logits,

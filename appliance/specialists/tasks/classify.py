@@ -25,7 +25,8 @@ import numpy as np
 from appliance.config import SpecialistsConfig
 from appliance.errors import InputEmpty, InvalidRequest
 from appliance.specialists import windows, word_shapes
-from appliance.specialists.manifest import Manifest
+from appliance.specialists.manifest import NEGATED, Manifest
+from appliance.specialists.tasks import negation
 from appliance.specialists.tasks.tag import check_features, check_length, check_outputs
 from appliance.specialists.tokenization import WordPiece
 from appliance.types import EncodeInput, LabelScore
@@ -58,6 +59,7 @@ class PreparedClassify:
     manifest: Manifest
     inputs: tuple[EncodeInput, ...]
     weights: tuple[int, ...]
+    context: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +91,16 @@ def prepare(
     plan = windows.plan(len(tokens), window_tokens=room, overlap_tokens=0) or (windows.Window(0, 0, 0, 0),)
     cuts = [windows.cut(window, tokens, features, cls_id=wordpiece.cls_id, sep_id=wordpiece.sep_id) for window in plan]
     inputs = tuple(cut if before is None else _with_context(cut, before, wordpiece.sep_id) for cut in cuts)
-    return PreparedClassify(text, manifest, inputs, tuple(max(window.stop - window.start, 1) for window in plan))
+    weights = tuple(max(window.stop - window.start, 1) for window in plan)
+    return PreparedClassify(text, manifest, inputs, weights, context)
 
 
 def finish(prepared: PreparedClassify, outputs: Sequence[np.ndarray]) -> Decision:
     """The decision from one row of logits per input. Raises `SpecialistFileInvalid` for foreign logits."""
     check_outputs(prepared.manifest, outputs, len(prepared.manifest.labels))
     logits = np.average(np.stack(outputs).astype(np.float64), axis=0, weights=prepared.weights)
+    if prepared.manifest.post == "negation":
+        logits[prepared.manifest.labels.index(NEGATED)] += negation.opinion(prepared.text, prepared.context)
     return decide(prepared.manifest, logits)
 
 
