@@ -155,6 +155,33 @@ class ModelsConfig(_Section):
     disk_free_bytes_min: int = Field(default=1024**3, ge=0)  # left to everything else when a model is added
 
 
+class GenerationConfig(_Section):
+    """One worker per decoder model. `threads` 0: the physical cores this process may use.
+
+    `slots` sequences run at once, each with a context of `context_tokens` (less if the model takes less); both cost
+    memory for keys and values. `step_tokens` bounds one step: more is faster for prompts and slower between tokens.
+    `gpu_layers` none given: as many as fit; 0: the CPU; -1: all.
+    """
+
+    backend: Literal["llamacpp", "echo"] = "llamacpp"
+    threads: int = Field(default=0, ge=0, le=256)
+    gpu_layers: int | None = Field(default=None, ge=-1)
+    slots: int = Field(default=16, ge=1, le=64)
+    context_tokens: int = Field(default=4096, ge=64, le=1_000_000)
+    step_tokens: int = Field(default=256, ge=64, le=4096)
+    queue_max: int = Field(default=256, ge=1, le=4096)
+    message_bytes_max: int = Field(default=16 * 1024 * 1024, ge=64 * 1024)
+    adapters_max: int = Field(default=16, ge=1)
+    share_prefixes: bool = True
+    speculate: bool = True
+    start_s: float = Field(default=120.0, gt=0)
+    request_s: float = Field(default=600.0, gt=0)
+    watchdog_s: float = Field(default=60.0, gt=0)
+    restart_backoff_s: float = Field(default=0.25, gt=0)
+    restart_backoff_max_s: float = Field(default=30.0, gt=0)
+    memory_bytes_max: int = Field(default=16 * 1024**3, ge=64 * 1024**2)
+
+
 class AuditConfig(_Section):
     """The log: one sequencer, group commit, release gate."""
 
@@ -264,6 +291,7 @@ class _Settings(BaseSettings):
     server: ServerConfig = ServerConfig()
     limits: LimitsConfig = LimitsConfig()
     engine: EngineConfig = EngineConfig()
+    generation: GenerationConfig = GenerationConfig()
     audit: AuditConfig = AuditConfig()
     retention: RetentionConfig = RetentionConfig()
     witness: WitnessConfig = WitnessConfig()
@@ -295,6 +323,7 @@ class Config:
     server: ServerConfig
     limits: LimitsConfig
     engine: EngineConfig
+    generation: GenerationConfig
     audit: AuditConfig
     retention: RetentionConfig
     witness: WitnessConfig

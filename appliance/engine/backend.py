@@ -80,12 +80,12 @@ def descriptor_path(file: BinaryIO, fallback: Path) -> Path:
     return through if through.exists() else fallback
 
 
-def check_memory(need_bytes: int, limit_bytes: int, what: str) -> None:
+def check_memory(need_bytes: int, limit_bytes: int, what: str, section: str = "engine") -> None:
     """Raise `ModelFileRefused` when `what` would not fit into the configured limit or into what is free."""
     if need_bytes > limit_bytes:
         raise ModelFileRefused(
-            f"{what} needs about {need_bytes // _MIB} MiB, engine.memory_bytes_max allows {limit_bytes // _MIB} MiB",
-            hint="raise engine.memory_bytes_max or unload specialists",
+            f"{what} needs about {need_bytes // _MIB} MiB, {section}.memory_bytes_max allows {limit_bytes // _MIB} MiB",
+            hint=f"raise {section}.memory_bytes_max, or unload what is not needed",
         )
     free = available_bytes()
     if free is not None and need_bytes > free:

@@ -14,7 +14,8 @@ from __future__ import annotations
 import select
 import socket
 import struct
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -191,7 +192,7 @@ _command_decoder = msgspec.msgpack.Decoder(Command)
 _report_decoder = msgspec.msgpack.Decoder(Report)
 
 
-def encode_frame(message: Command | Report, bytes_max: int) -> bytes:
+def encode_frame(message: msgspec.Struct, bytes_max: int) -> bytes:
     """The message with its length in front. Raises `ProtocolError` when it is longer than `bytes_max`."""
     body = _encoder.encode(message)
     if len(body) > bytes_max:
@@ -199,7 +200,7 @@ def encode_frame(message: Command | Report, bytes_max: int) -> bytes:
     return LENGTH.pack(len(body)) + body
 
 
-def wire_bytes(message: Command | Report) -> int:
+def wire_bytes(message: msgspec.Struct) -> int:
     """Length of the message without its prefix."""
     return len(_encoder.encode(message))
 
@@ -272,11 +273,17 @@ def unpack_head(arrays: HeadArrays) -> Head:
 class WorkerChannel:
     """The worker's end of the socket: blocking, one thread. The server's end is asyncio, in `worker_process.py`."""
 
-    def __init__(self, connection: socket.socket, bytes_max: int) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        bytes_max: int,
+        decode: Callable[[bytearray], Any] = decode_command,
+    ) -> None:
         self._connection = connection
         self._bytes_max = bytes_max
+        self._decode = decode
 
-    def send(self, report: Report) -> None:
+    def send(self, report: msgspec.Struct) -> None:
         """Blocks until the kernel has it. Raises `OSError` when the server is gone."""
         self._connection.sendall(encode_frame(report, self._bytes_max))
 
@@ -284,7 +291,7 @@ class WorkerChannel:
         """For waiting on it together with other things."""
         return self._connection.fileno()
 
-    def receive(self, *, wait: bool) -> Command | None:
+    def receive(self, *, wait: bool) -> Any:
         """The next command. Without `wait`, None when none has begun to arrive.
 
         Raises `EOFError` when the server closed its end: for a worker that is the order to stop.
@@ -292,7 +299,7 @@ class WorkerChannel:
         if not wait and not select.select((self._connection,), (), (), 0)[0]:
             return None
         length = frame_length(self._exactly(LENGTH.size), self._bytes_max)
-        return decode_command(self._exactly(length))
+        return self._decode(self._exactly(length))
 
     def _exactly(self, count: int) -> bytearray:
         body = bytearray(count)

@@ -109,7 +109,7 @@ class Worker:
                 counters = self.counters
                 self.channel.send(protocol.Pong(command.nonce, pss_bytes(), counters.batches, counters.tokens))
             case protocol.ProbeNetwork():
-                self.channel.send(protocol.Probed(command.nonce, _probe(command.host, command.port)))
+                self.channel.send(protocol.Probed(command.nonce, probe(command.host, command.port)))
             case protocol.Start():
                 raise protocol.ProtocolError("started twice")
 
@@ -271,7 +271,7 @@ def main() -> None:
     # The socket object is made first: where isolation has to fall back on an audit hook, it refuses making any.
     channel = WorkerChannel(socket.socket(fileno=arguments.socket), arguments.message_bytes_max)
     verdict = isolate(arguments.parent, keep_descriptors=(arguments.socket,))
-    with _until_the_server_goes():
+    with until_the_server_goes():
         start = channel.receive(wait=True)
         if not isinstance(start, protocol.Start):
             raise protocol.ProtocolError("the first command is not a start")
@@ -290,7 +290,8 @@ def main() -> None:
 
 
 @contextmanager
-def _until_the_server_goes() -> Iterator[None]:
+def until_the_server_goes() -> Iterator[None]:
+    """A server that has gone is the order to stop, not an error."""
     try:
         yield
     except (EOFError, ConnectionError):
@@ -344,7 +345,8 @@ def _checked_features(sequence: protocol.Sequence, tokens: int, count: int) -> n
     return rows
 
 
-def _probe(host: str, port: int) -> str | None:
+def probe(host: str, port: int) -> str | None:
+    """Try to connect: the errno name of the failure, None if it worked (it must not)."""
     try:
         with socket.create_connection((host, port), timeout=PROBE_S):
             return None

@@ -15,8 +15,12 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from appliance.config import child_environment
 from appliance.engine import protocol
@@ -44,16 +48,28 @@ class WorkerProcess:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         message_bytes_max: int,
+        decode: Callable[[bytes], Any],
     ) -> None:
         self._process = process
         self._reader = reader
         self._writer = writer
         self._bytes_max = message_bytes_max
+        self._decode = decode
         self._complaint = asyncio.create_task(_last_bytes(process.stderr))
 
     @classmethod
-    async def spawn(cls, *, message_bytes_max: int, folder: Path) -> WorkerProcess:
-        """Start a worker that waits for `Start`. Raises `EngineUnavailable` when no process can be made."""
+    async def spawn(
+        cls,
+        *,
+        message_bytes_max: int,
+        folder: Path,
+        module: str = "appliance.engine.worker",
+        decode: Callable[[bytes], Any] = protocol.decode_report,
+    ) -> WorkerProcess:
+        """Start a worker that waits for its start. `module` is its program, `decode` reads its reports.
+
+        Raises `EngineUnavailable` when no process can be made.
+        """
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         arguments = ("--socket", theirs.fileno(), "--parent", os.getpid(), "--message-bytes-max", message_bytes_max)
@@ -62,7 +78,7 @@ class WorkerProcess:
                 sys.executable,
                 "-P",  # the folder it starts in is no place to import from
                 "-m",
-                "appliance.engine.worker",
+                module,
                 *map(str, arguments),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
@@ -77,17 +93,17 @@ class WorkerProcess:
         finally:
             theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours)
-        return cls(process, reader, writer, message_bytes_max)
+        return cls(process, reader, writer, message_bytes_max, decode)
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def frame(self, command: protocol.Command) -> bytes:
+    def frame(self, command: msgspec.Struct) -> bytes:
         """The command as it travels. Raises `ProtocolError` when it is over the bound."""
         return protocol.encode_frame(command, self._bytes_max)
 
-    async def send(self, command: protocol.Command) -> None:
+    async def send(self, command: msgspec.Struct) -> None:
         """Hand a command to the kernel. A worker that is gone is noticed by `receive`, so it is no error here."""
         self.post(command)
         try:
@@ -95,19 +111,19 @@ class WorkerProcess:
         except ConnectionError:
             return
 
-    def post(self, command: protocol.Command) -> None:
+    def post(self, command: msgspec.Struct) -> None:
         """Send without waiting: for small commands whose sender is itself being cancelled."""
         if not self._writer.is_closing():
             self._writer.write(self.frame(command))
 
-    async def receive(self) -> protocol.Report | None:
+    async def receive(self) -> Any:
         """The next report; None when the worker has gone. Raises `ProtocolError` for a report that is none."""
         try:
             prefix = await self._reader.readexactly(protocol.LENGTH.size)
             body = await self._reader.readexactly(protocol.frame_length(prefix, self._bytes_max))
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
-        return protocol.decode_report(body)
+        return self._decode(body)
 
     def kill(self) -> None:
         """End it now."""
