@@ -20,10 +20,11 @@ not allow: no token is accepted that was not checked.
 
 from __future__ import annotations
 
+import codecs
 import ctypes
 from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -295,7 +296,14 @@ class LlamaDecoder:
     ) -> None:
         assert sequence not in self._samplers
         self._samplers[sequence] = _Sampler(
-            self._vocabulary, self._facts.vocabulary, self._facts.context_tokens, sampling, seed, grammar, logprobs
+            self._vocabulary,
+            self._facts.vocabulary,
+            self._facts.context_tokens,
+            sampling,
+            seed,
+            grammar,
+            logprobs,
+            self.piece,
         )
 
     def close(self, sequence: int) -> None:
@@ -350,8 +358,10 @@ class _Sampler:
         seed: int,
         grammar: str | None,
         logprobs: int | None,
+        piece: Callable[[int], bytes],
     ) -> None:
-        self._vocabulary, self._size, self._logprobs = vocabulary, size, logprobs
+        self._vocabulary, self._size, self._logprobs, self._piece = vocabulary, size, logprobs, piece
+        self._begun = b""  # bytes of a character that is not complete
         self._grammar = None
         if grammar is not None:
             _log_tail.clear()
@@ -397,18 +407,44 @@ class _Sampler:
         token = self._from_chain(_candidates(logits))
         alone = np.array([(token, logits[token], 0)], dtype=_CANDIDATE)
         llama.llama_sampler_apply(self._grammar, ctypes.byref(_candidate_array(alone)))
-        if alone["logit"][0] == -np.inf:
+        if alone["logit"][0] == -np.inf or not self._goes_on(token):
             allowed = _candidates(logits)
             llama.llama_sampler_apply(self._grammar, ctypes.byref(_candidate_array(allowed)))
             allowed = np.ascontiguousarray(allowed[allowed["logit"] > -np.inf])
-            if not len(allowed):
-                return None
-            token = self._from_chain(allowed)
-        if not llama.llama_vocab_is_eog(self._vocabulary, token):
+            while True:
+                if not len(allowed):
+                    return None
+                token = self._from_chain(allowed.copy())  # llama.cpp may reorder what it is given
+                if self._goes_on(token):
+                    break
+                allowed = np.ascontiguousarray(allowed[allowed["id"] != token])
+        if not self._ends(token):
             llama.llama_sampler_accept(self._grammar, token)
+            self._begun = _utf8_rest(self._begun, self._piece(token)) or b""
         if self._chain is not None:
             llama.llama_sampler_accept(self._chain, token)
         return token
+
+    def _goes_on(self, token: int) -> bool:
+        """Whether the text stays text. llama.cpp's grammars read UTF-8 without looking whether the bytes are any, and
+        control tokens as the characters of their names."""
+        if self._ends(token):
+            return True
+        piece = self._piece(token)
+        return bool(piece) and _utf8_rest(self._begun, piece) is not None
+
+    def _ends(self, token: int) -> bool:
+        return bool(llama.llama_vocab_is_eog(self._vocabulary, token))
+
+
+def _utf8_rest(begun: bytes, piece: bytes) -> bytes | None:
+    """The bytes of a character that is incomplete at the end; None for what is no UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        decoder.decode(begun + piece)
+    except UnicodeDecodeError:
+        return None
+    return decoder.getstate()[0]
 
 
 def _chain(sampling: Sampling, seed: int, size: int, penalty_tokens: int) -> ctypes.c_void_p:

@@ -47,7 +47,9 @@ _FORMATS = ("date", "time", "date-time", "uuid")
 _PRIMITIVES = {
     "ws": '" "?',
     "hex": "[0-9a-fA-F]",
-    "char": '[^"\\\\\\x00-\\x1F\\x7F] | "\\\\" ( ["\\\\/bfnrt] | "u" escape )',
+    # Ranges and not "anything but": a matcher of bytes would take sequences that are no characters for anything.
+    "char": "[\\x20-\\x21\\x23-\\x5B\\x5D-\\x7E\\u0080-\\uD7FF\\uE000-\\uFFFF\\U00010000-\\U0010FFFF]"
+    ' | "\\\\" ( ["\\\\/bfnrt] | "u" escape )',
     "escape": "[0-9a-cA-CefEF] hex hex hex | [dD] [0-7] hex hex",
     "string": '"\\"" char* "\\""',
     "integer": '"-"? ( "0" | [1-9] [0-9]{0,14} )',
