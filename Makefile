@@ -54,6 +54,10 @@ $(STAMPS)/strace: $(STAMPS)/venv
 	@tests/setup/strace.sh
 	@touch $@
 
+$(STAMPS)/go: $(STAMPS)/venv
+	@tests/setup/go.sh
+	@touch $@
+
 demo: $(STAMPS)/runtime
 	@APPLIANCE_HOME=$(CURDIR)/$(DEMO_HOME) $(PYTHON) -m appliance.cli.demo
 
@@ -63,7 +67,7 @@ demo-stop:
 test: $(STAMPS)/dev $(STAMPS)/base-model $(STAMPS)/chromium $(STAMPS)/strace
 	$(PYTHON) -m pytest -m "not long"
 
-test-long: $(STAMPS)/training $(STAMPS)/base-model $(STAMPS)/chromium $(STAMPS)/strace
+test-long: $(STAMPS)/training $(STAMPS)/base-model $(STAMPS)/chromium $(STAMPS)/strace $(STAMPS)/go
 	$(PYTHON) -m pytest -m "long or not long"
 
 lint: $(STAMPS)/dev

@@ -13,13 +13,16 @@ from appliance.audit.root_key import read_root_key
 from appliance.config import Config, Home, load_config
 from appliance.types import AuditEvent, Outcome
 
-WAIT_S = 20.0  # a bound on waiting for another process, never a pause
+WAIT_S = 60.0  # a bound on waiting for another process, never a pause
 
 
 def config_of(home: Home, **audit: object) -> Config:
-    """The defaults for `home`, with some settings of the log changed; heartbeats stay out of the way."""
+    """The defaults for `home`, with some settings of the log changed.
+
+    Heartbeats stay out of the way, and so does the time limit of an append: a busy machine is no fault of the log.
+    """
     config = load_config(home.root)
-    settings = config.audit.model_copy(update={"heartbeat_s": 3600.0} | audit)
+    settings = config.audit.model_copy(update={"heartbeat_s": 3600.0, "append_s": WAIT_S} | audit)
     return dataclasses.replace(config, audit=settings)
 
 

@@ -34,7 +34,7 @@ from tests.witness_service import running_witness
 
 SIZE, NIGHTLY, MONDAY = 10_000, 9000, 8000
 KEPT = (MONDAY, NIGHTLY, 9900, 9999, SIZE)
-SUBJECTS, SHREDDED = 50, "case 13"
+SUBJECTS, SHREDDED, SHRED_AT = 50, "case 13", 9500
 RECEIPTS = 100
 ADMINISTRATION_EVERY = 10
 AT_ONCE = 500
@@ -52,6 +52,8 @@ class Recorded:
     witness_key: str
     receipts: Path
     shredded: tuple[AuditEvent, ...]
+    kept: AuditEvent  # an exchange whose content is there
+    administration: AuditEvent
 
     def database(self, folder: Path) -> Path:
         """A copy of the database alone, to be attacked."""
@@ -92,18 +94,32 @@ def record_ten_thousand(home: Home, folder: Path) -> Recorded:
         notes[NIGHTLY] = StoredView(home).checkpoint()
         asyncio.run(_cosigned(home, witness.client()))
         nightly = _copied(home, folder / "nightly")
-        shredded = asyncio.run(_last_day(home, receipts, notes))
+        events = asyncio.run(_last_day(home, receipts, notes))
+        shredded = tuple(event for event in events if event.subject == SHREDDED)
+        kept = next(event for event in events if event.subject not in (None, SHREDDED))
+        administration = next(event for event in events if event.content is None)
         notes[SIZE] = StoredView(home).checkpoint()
         keys = public_material(home).verifier_keys
         add_log(folder / "witness", keys[0])
         cosigned = asyncio.run(_cosigned(home, witness.client()))
         sizes = {size: int(note.split("\n")[1]) for size, note in notes.items()}
         assert sizes == {size: size for size in KEPT}
-        return Recorded(home, nightly, keys, notes, cosigned, witness.witness.verifier_key, receipts, shredded)
+        return Recorded(
+            home,
+            nightly,
+            keys,
+            notes,
+            cosigned,
+            witness.witness.verifier_key,
+            receipts,
+            shredded,
+            kept,
+            administration,
+        )
 
 
 async def _first_days(home: Home, receipts: Path, notes: dict[int, str]) -> None:
-    async with opened(home, append_s=60.0) as log:
+    async with opened(home) as log:
         events = [event async for event in _fill(log, MONDAY)]
         notes[MONDAY] = log.checkpoint()
         events += [event async for event in _fill(log, NIGHTLY - 1)]
@@ -112,9 +128,9 @@ async def _first_days(home: Home, receipts: Path, notes: dict[int, str]) -> None
 
 async def _last_day(home: Home, receipts: Path, notes: dict[int, str]) -> tuple[AuditEvent, ...]:
     """The key is replaced, with no overlap, and a subject is shredded. The stop is the last record."""
-    async with opened(home, append_s=60.0, signing_overlap_s=1e-6) as log:
+    async with opened(home, signing_overlap_s=1e-6) as log:
         await log.rotate_signing_key("scheduled")
-        events = [event async for event in _fill(log, 9500)]
+        events = [event async for event in _fill(log, SHRED_AT)]
         shredded = tuple(event for event in events if event.subject == SHREDDED)
         _keep_receipts(log, (*shredded[:1], *events), receipts)
         await log.shred(SHREDDED, "request", "user:3")
@@ -124,20 +140,20 @@ async def _last_day(home: Home, receipts: Path, notes: dict[int, str]) -> tuple[
             async for event in _fill(log, size):
                 assert event.subject != SHREDDED
             notes[size] = log.checkpoint()
-        return shredded
+        return tuple(events)
 
 
 async def _fill(log: AuditLog, size: int) -> AsyncIterator[AuditEvent]:
     """Append until the log has exactly so many records."""
     numbers = count(_size(log))
-    while left := size - _size(log):
-        events = [_event(next(numbers), _size(log) >= 9500) for _ in range(min(left, AT_ONCE))]
+    while left := size - (now := _size(log)):
+        events = [_event(next(numbers), after_the_shred=now >= SHRED_AT) for _ in range(min(left, AT_ONCE))]
         await asyncio.gather(*(log.append(event) for event in events))
         for event in events:
             yield event
 
 
-def _event(number: int, after_the_shred: bool) -> AuditEvent:
+def _event(number: int, *, after_the_shred: bool) -> AuditEvent:
     subject = f"case {number % SUBJECTS}"
     if number % ADMINISTRATION_EVERY == 0 or (after_the_shred and subject == SHREDDED):
         return replace(an_event(number), exchange_id="", event="audit.list")

@@ -30,11 +30,13 @@ from appliance.audit.auditverify import (
     judge,
     open_checkpoint,
 )
+from tests.audit import audit_fuzz
 
 KEYS = [VerifierKey(verifier_key())]
 SEED = random.SystemRandom().randrange(2**32)
 SAMPLE = 200
 MUTANTS = 4
+TELLING_SURVIVORS_MAX = 4  # what they drop is found by a second look as well
 NOW = 1_767_300_000
 COSIGNATURES = Path(__file__).parents[1] / "crypto" / "vectors" / "cosignature.json"
 
@@ -143,10 +145,33 @@ def test_t1_every_bit_of_a_database_is_found(tmp_path):
 def test_a_sample_of_mutants_of_the_verifier_is_noticed():
     print("seed", SEED)
     assert verifier_checks.passes(auditverify), "the verifier itself must pass what its mutants are put through"
-    telling = [m for m in verifier_mutants.mutants() if m.what == "finding dropped" or "fail(ALTERED" in str(m)]
+    telling = verifier_mutants.telling()
     assert len(telling) >= 40, "the operators find nothing to change"
     survivors = [m for m in random.Random(SEED).sample(telling, MUTANTS) if verifier_mutants.survives(m)]
     assert len(survivors) <= 2, [str(m) for m in survivors]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_every_mutant_of_the_verifier_that_drops_a_finding_is_noticed():
+    survivors = [str(mutant) for mutant in verifier_mutants.telling() if verifier_mutants.survives(mutant)]
+    print(survivors)
+    assert len(survivors) <= TELLING_SURVIVORS_MAX, survivors
+
+
+# --- hostile bytes ---------------------------------------------------------------------------------------------------
+
+
+def test_t29_no_parser_takes_hostile_bytes_for_what_they_are_not_sample():
+    print("seed", SEED)
+    assert audit_fuzz.fuzz(4000, SEED).keys() == audit_fuzz.TARGETS.keys()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_t29_no_parser_takes_a_million_hostile_inputs_for_what_they_are_not():
+    print("seed", SEED)
+    print(dict(audit_fuzz.fuzz(1_000_000, SEED)))
 
 
 # --- witnesses -------------------------------------------------------------------------------------------------------

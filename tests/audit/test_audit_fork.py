@@ -8,6 +8,7 @@ import asyncio
 import os
 import shutil
 
+import numpy as np
 import pytest
 
 from appliance.audit.clock import read_clock
@@ -23,7 +24,6 @@ from tests.audit.faults.look import found_in, signer_note, verdict
 from tests.audit.faults.zygote import Zygote
 
 FORKED = 12
-NONCE_BYTES = 24
 PROCESSES = 8
 
 
@@ -98,16 +98,16 @@ def test_child_cannot_use_the_log_of_its_parent(home):
 def no_nonce_repeats(bench, records):
     """`PROCESSES` forks of one process that had opened the keystore seal so many records together."""
     each = records // PROCESSES
+    assert PROCESSES * each == records
     child = bench.zygote.fork("draw_nonces", str(bench.home.root), str(bench.folder), each, PROCESSES)
     child.go()
     assert child.wait() == 0
-    seen = set()
-    for number in range(PROCESSES):
-        drawn = (bench.folder / f"nonces-{number}").read_bytes()
-        assert len(drawn) == 2 * each * NONCE_BYTES
-        seen |= {drawn[i : i + NONCE_BYTES] for i in range(0, len(drawn), NONCE_BYTES)}
-    assert len(seen) == 2 * each * PROCESSES
-    print(f"{len(seen)} nonces of {PROCESSES} processes, none twice")
+    drawn = [np.fromfile(bench.folder / f"nonces-{number}", "<u8").reshape(-1, 3) for number in range(PROCESSES)]
+    assert {len(nonces) for nonces in drawn} == {2 * each}
+    # Equal nonces have equal first thirds; that those of different nonces are equal happens once in a million runs.
+    beginnings = np.concatenate([nonces[:, 0] for nonces in drawn])
+    assert len(np.unique(beginnings)) == 2 * records
+    print(f"{2 * records} nonces of {PROCESSES} processes, none twice")
 
 
 def test_no_nonce_is_drawn_twice_after_a_fork_sample(bench):
@@ -115,11 +115,11 @@ def test_no_nonce_is_drawn_twice_after_a_fork_sample(bench):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1800)
-def test_no_nonce_of_a_million_records_is_drawn_twice_after_a_fork(bench, monkeypatch):
-    monkeypatch.setattr("tests.audit.faults.zygote.WAIT_S", 1500.0)
-    bench.zygote._socket.settimeout(1500.0)
-    no_nonce_repeats(bench, 1_000_000)
+@pytest.mark.timeout(3600)
+def test_no_nonce_of_a_million_encryptions_by_each_of_eight_processes_is_drawn_twice(bench, monkeypatch):
+    monkeypatch.setattr("tests.audit.faults.zygote.WAIT_S", 3500.0)
+    bench.zygote._socket.settimeout(3500.0)
+    no_nonce_repeats(bench, PROCESSES * 500_000)  # envelope and content of each record
 
 
 # --- a second writer --------------------------------------------------------------------------------------------------

@@ -8,9 +8,11 @@ printed is searched, too. Each canary begins alike; it is searched for in UTF-8,
 import base64
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from pysqlite3 import dbapi2
 
 from appliance.config import Home
 
@@ -38,6 +40,7 @@ def event(number):
 
 async def main():
     config = load_config(home)
+    config = dataclasses.replace(config, audit=config.audit.model_copy(update={"append_s": 60.0}))
     key = read_root_key(config.home.root_key_file)
     log = await AuditLog.open(config, key)
     await asyncio.gather(*(log.append(event(number)) for number in range(count // 5)))
@@ -90,6 +93,20 @@ def test_the_search_finds_what_is_there_in_every_form():
     assert not hits(b"CanaryVz3 and Qx7 apart")
 
 
+def found_in(files):
+    return {str(path): found for path in files if (found := hits(path.read_bytes()))}
+
+
+def backups_of(home: Home) -> list[Path]:
+    """Copies of both databases, made by SQLite of what the end left."""
+    made = []
+    for database in (home.audit_database, home.keystore):
+        made.append(home.root / f"backup-of-{database.name}")
+        with closing(dbapi2.connect(database)) as source, closing(dbapi2.connect(made[-1])) as target:
+            source.backup(target)
+    return made
+
+
 @pytest.mark.parametrize("end", ["kill", "exception"])
 def test_a_thousand_canaries_are_in_no_file_and_in_nothing_that_was_printed(home: Home, end):
     done = subprocess.run(
@@ -108,6 +125,7 @@ def test_a_thousand_canaries_are_in_no_file_and_in_nothing_that_was_printed(home
     if end == "kill":
         assert {"log.db-wal", "log.db-shm"} <= names
     assert sum(path.stat().st_size for path in files) > CANARIES // 5 * 500
-    assert {str(path): hits(path.read_bytes()) for path in files if hits(path.read_bytes())} == {}
+    assert found_in(files) == {}
     assert not [path for path in home.root.rglob("*") if MARK in path.name]
+    assert found_in(backups_of(home)) == {}
     assert not list(ROOT.glob("core*"))

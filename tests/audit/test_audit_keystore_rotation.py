@@ -170,6 +170,7 @@ async def rotate_under_load(home, rounds):
     images, contents = [], {}
     async with opened(home, signing_overlap_s=3600.0) as log:
         done = asyncio.Event()
+        first_note = log.checkpoint()
 
         async def load():
             number = 0
@@ -201,7 +202,7 @@ async def rotate_under_load(home, rounds):
             assert log.content(record_id) == content and log.record(record_id).readable
         bundle = home.root / "bundle"
         log.export(bundle, ciphertexts=True)
-        return bundle, log.checkpoint(), open_keystore(home, root_key).public_keys()
+        return bundle, log.checkpoint(), first_note, open_keystore(home, root_key).public_keys()
 
 
 def verdict_of(home, bundle, note, keys):
@@ -215,9 +216,13 @@ def verdict_of(home, bundle, note, keys):
 
 @pytest.mark.parametrize("rounds", [3, pytest.param(20, marks=pytest.mark.long)])
 def test_every_level_rotates_under_load_and_no_record_changes(home, rounds):
-    bundle, note, keys = asyncio.run(rotate_under_load(home, rounds))
+    bundle, note, first_note, keys = asyncio.run(rotate_under_load(home, rounds))
     assert len(keys) == rounds + 1
     assert verdict_of(home, bundle, note, keys).returncode == 0
+    # The newest key alone opens no older note, and the verdict says which one is missing.
+    newest_alone = verdict_of(home, bundle, first_note, keys[:1])
+    assert newest_alone.returncode == 13
+    assert keys[-1].verifier_key.encode() in newest_alone.stdout
     root_key = read_root_key(home.root_key_file)
     assert read_generations(home) == (rounds + 1,)
     remove_slot(home, root_key, 1)

@@ -22,6 +22,7 @@ from appliance.audit.signer import read_signed_head
 from appliance.cli.exit_codes import exit_code_of
 from appliance.config import load_config
 from appliance.errors import ConfigInvalid, InvalidRequest, KeystoreInvalid, KeystoreLocked, WrongKey
+from tests.audit.audit_recorded import verify
 
 CHEAP = PassphraseCost(memory_kib=8, iterations=1, lanes=1)
 RIGHT, WRONG = "correct horse battery", "incorrect horse battery"
@@ -104,6 +105,8 @@ def test_a_wrong_key_names_its_slot_writes_nothing_and_leaves_integrity_verifiab
 ):
     home = with_passphrase
     asyncio.run(recorded(home))
+    keys = public_material(home).verifier_keys  # as the auditor was given them
+    kept = read_signed_head(home.signer_state, public_material(home).origin).note
     config, slot = config_of(home), 0
     if wrong == "key file":
         create_root_key(tmp_path / "other.key")
@@ -120,10 +123,9 @@ def test_a_wrong_key_names_its_slot_writes_nothing_and_leaves_integrity_verifiab
     assert exit_code_of(refused.value) == 20
     changed = {path for path, image in images(home).items() if before.get(path) != image}
     assert changed <= {home.passphrase_failures}
+    assert verify(home.audit_database, keys, [kept], folder=tmp_path)["exit_code"] == 0
     if wrong != "foreign keystore":
-        material = public_material(home)
-        head = read_signed_head(home.signer_state, material.origin)
-        assert head.size > 0 and material.verifier_keys[0].startswith(material.origin)
+        assert public_material(home).verifier_keys == keys
 
 
 def test_after_five_wrong_passphrases_even_the_right_one_has_to_wait(with_passphrase):

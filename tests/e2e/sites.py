@@ -30,7 +30,7 @@ LIGHT = {
     "accounts": {"argon2_time_cost": "1", "argon2_memory_kib": "8192"},
 }
 _POLL_S = 0.02
-_WITHIN_S = 30.0
+_WITHIN_S = 60.0
 
 
 @dataclass
@@ -101,7 +101,7 @@ def running_site(home: Path, folder: Path, *, stop: bool = True) -> Iterator[Sit
 
 
 def eventually(look: Callable[[], object], what: str):
-    """What `look` returns once it is true; asked again and again for half a minute."""
+    """What `look` returns once it is true; asked again and again for a minute."""
     deadline = time.monotonic() + _WITHIN_S
     while time.monotonic() < deadline:
         if found := look():

@@ -90,6 +90,6 @@ def test_logits_of_a_wrong_shape_are_refused(shape):
 def test_seven_hundred_tokens_with_illegal_best_classes_decode_fast():
     logits = np.random.default_rng(7).normal(size=(700, 39)).astype(np.float32)
     decode(logits)
-    started = time.perf_counter()
+    started = time.process_time()
     decode(logits)
-    assert time.perf_counter() - started < 0.15  # about 5 ms when idle; generous because machines are shared
+    assert time.process_time() - started < 0.3  # about 5 ms when idle; generous because machines are shared
