@@ -28,7 +28,6 @@ from appliance.specialists.base_model import (
     GGUF_FILE,
     MANIFEST_FILE,
     MINILM,
-    STORAGE_DEFAULT,
     VOCABULARY_FILE,
     WEIGHTS_FILE,
     BaseModel,
@@ -38,6 +37,7 @@ from appliance.specialists.base_model import (
     open_base_model,
     sha256_of_file,
 )
+from appliance.specialists.storage_choice import processor_flags, storage_for
 from appliance.specialists.tokenization import read_vocabulary
 
 Progress = Callable[[str], None]
@@ -58,13 +58,14 @@ def ensure_base_model(
     *,
     bundle: Path | None = None,
     progress: Progress = _no_progress,
-    storage: StorageType = STORAGE_DEFAULT,
+    storage: StorageType | None = None,
     pinned: Pinned = MINILM,
 ) -> BaseModel:
     """The base model of this data folder, fetched and converted unless it is there already.
 
-    With `bundle` only that folder is used and no network. Raises `ModelFileRefused` for files with a wrong hash and
-    `BaseModelUnavailable`, naming every source tried, when none could be reached.
+    With `bundle` only that folder is used and no network. `storage` None: what this processor is fastest with.
+    Raises `ModelFileRefused` for files with a wrong hash and `BaseModelUnavailable`, naming every source tried, when
+    none could be reached.
     """
     folder = home.models / pinned.folder
     if (folder / MANIFEST_FILE).exists():
@@ -72,6 +73,7 @@ def ensure_base_model(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".incoming-", dir=home.models) as temporary:
         fetched = Path(temporary)
+        storage = storage or storage_for(processor_flags())
         fetch(fetched, pinned, bundle, progress)
         progress(f"converting the base model {pinned.name} to {storage}")
         converted = fetched / GGUF_FILE

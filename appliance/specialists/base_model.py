@@ -39,7 +39,6 @@ class BertShape:
     layer_norm_epsilon: float = 1e-12
 
 
-STORAGE_DEFAULT = StorageType.BF16
 WEIGHTS_FILE, VOCABULARY_FILE, GGUF_FILE, MANIFEST_FILE = "model.safetensors", "vocab.txt", "base.gguf", "manifest.json"
 MANIFEST_BYTES_MAX = 64 * 1024
 

@@ -34,8 +34,9 @@ class Window:
 def plan(token_count: int, *, window_tokens: int, overlap_tokens: int) -> tuple[Window, ...]:
     """Windows over `token_count` tokens; `window_tokens` includes the special tokens. No tokens: no windows.
 
-    The kept ranges follow one another without gap or overlap from 0 to `token_count`. Windows are of nearly equal
-    length, so that the last one is not a stump without context.
+    The kept ranges follow one another without gap or overlap from 0 to `token_count`. Windows are of one length, the
+    least that as few windows need: the last one is no stump without context, and no token is read more often than the
+    overlap asks for.
     """
     content = window_tokens - SPECIAL_TOKENS
     if not 0 <= overlap_tokens < content:
@@ -44,7 +45,7 @@ def plan(token_count: int, *, window_tokens: int, overlap_tokens: int) -> tuple[
         return ()
     step = content - overlap_tokens
     count = 1 + max(0, -(-(token_count - content) // step))
-    length = content if count > 1 else token_count
+    length = -(-(token_count + (count - 1) * overlap_tokens) // count)
     starts = [(token_count - length) * index // max(count - 1, 1) for index in range(count)]
     cuts = [0]
     for before, after in pairwise(starts):

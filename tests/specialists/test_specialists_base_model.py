@@ -18,6 +18,7 @@ from appliance.errors import BaseModelUnavailable, ModelFileRefused
 from appliance.specialists.base_conversion import convert, tensor_names
 from appliance.specialists.base_fetch import ensure_base_model, take_from_archive
 from appliance.specialists.base_model import BertShape, Pinned, StorageType, open_base_model
+from appliance.specialists.storage_choice import processor_flags, storage_for
 
 SHAPE = BertShape(layers=2, heads=2)
 STATES, INNER = 32, 64
@@ -80,9 +81,18 @@ def test_a_bundle_becomes_a_registered_base_model(home: Home, bundle: Path, pinn
     base = ensure_base_model(home, bundle=bundle, progress=said.append, pinned=pinned)
     assert base == open_base_model(home, pinned)
     assert base.sha256 == hashlib.sha256(base.path.read_bytes()).hexdigest()
-    assert (base.weights_sha256, base.storage) == (pinned.weights_sha256, StorageType.BF16)
+    assert (base.weights_sha256, base.storage) == (pinned.weights_sha256, storage_for(processor_flags()))
     assert sorted(path.name for path in base.path.parent.iterdir()) == ["base.gguf", "manifest.json", "vocab.txt"]
     assert len(said) == 2
+
+
+@pytest.mark.parametrize("storage", [StorageType.F16, StorageType.Q8_0])
+def test_a_base_model_is_registered_as_what_it_was_converted_to(
+    home: Home, bundle: Path, pinned: Pinned, storage: StorageType
+) -> None:
+    base = ensure_base_model(home, bundle=bundle, pinned=pinned, storage=storage)
+    assert (base.storage, open_base_model(home, pinned)) == (storage, base)
+    assert base.sha256 == hashlib.sha256(base.path.read_bytes()).hexdigest()
 
 
 def test_a_finished_base_model_is_not_fetched_again(home: Home, bundle: Path, pinned: Pinned, tmp_path: Path) -> None:
@@ -197,4 +207,4 @@ def test_the_manifest_is_readable_by_people_and_programs(home: Home, bundle: Pat
     base = ensure_base_model(home, bundle=bundle, pinned=pinned)
     manifest = msgspec.json.decode((base.path.parent / "manifest.json").read_bytes())
     assert manifest["gguf_sha256"] == base.sha256
-    assert manifest["storage"] == "bf16"
+    assert manifest["storage"] == base.storage.value

@@ -35,6 +35,17 @@ def test_a_kept_row_has_half_the_overlap_as_context_except_at_the_ends(shape: tu
         assert window.stop == count or window.stop - window.keep_stop >= overlap // 2
 
 
+@given(shapes)
+def test_windows_are_as_few_and_as_short_as_their_overlap_allows(shape: tuple[int, int, int]) -> None:
+    count, window_tokens, overlap = shape
+    windows = plan(count, window_tokens=window_tokens, overlap_tokens=overlap)
+    content = window_tokens - 2
+    read = sum(window.stop - window.start for window in windows)
+    assert read < count + overlap * max(len(windows) - 1, 0) + max(len(windows), 1)
+    fewer = len(windows) - 1
+    assert fewer < 1 or fewer * content - (fewer - 1) * overlap < count
+
+
 def test_features_travel_with_their_tokens_and_special_tokens_have_none() -> None:
     features = np.arange(1, 7, dtype=np.float32)[:, None]
     (window,) = plan(6, window_tokens=16, overlap_tokens=4)
