@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         read = read_recipe(options.recipe)
         check_base(options.base)
         tagger = load_trained(read, options.base, options.out)
-        evaluation = read_evidence(options.evaluation) if options.evaluation else ()
+        read_figures = read_evidence if read.recipe.post == "deid" else read_evaluations
+        evaluation = read_figures(options.evaluation) if options.evaluation else ()
         target = options.out / f"{read.recipe.id}.gguf"
         write_specialist(target, manifest_of(read, evaluation), tagger.numpy_head(), adapter_of(tagger, read))
     except ApplianceError as error:
@@ -68,6 +70,15 @@ def read_evidence(path: Path) -> tuple[Evaluation, ...]:
         )
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
         raise ConfigInvalid(f"{path} does not hold the figures of an evaluation: {error}") from None
+
+
+def read_evaluations(path: Path) -> tuple[Evaluation, ...]:
+    """The measurements that `evaluate_tagger`, `evaluate_classifier` and `evaluate_answer` write with `--json`."""
+    try:
+        found: Any = msgspec.json.decode(path.read_bytes(), type=tuple[Evaluation, ...])
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(f"{path} does not hold the figures of an evaluation: {error}") from None
+    return found
 
 
 def adapter_of(tagger: Tagger, read: ReadRecipe) -> AdapterWeights:

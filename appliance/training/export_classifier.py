@@ -13,18 +13,16 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import torch
 
-from appliance.errors import ApplianceError, ConfigInvalid
+from appliance.errors import ApplianceError
 from appliance.specialists.base_model import MINILM, WEIGHTS_FILE
 from appliance.specialists.file_format import AdapterWeights, write_specialist
 from appliance.specialists.manifest import Base, Calibration, Evaluation, Manifest
 from appliance.training.classifier import Classifier, build_classifier
 from appliance.training.classifier_recipe import ReadClassifierRecipe, read_classifier_recipe
-from appliance.training.export import halves
+from appliance.training.export import halves, read_evaluations
 from appliance.training.train import TRAINED_FILE, check_base
 from appliance.types import Task
 
@@ -107,15 +105,6 @@ def manifest_of(
 def adapter_of(classifier: Classifier, alpha: float) -> AdapterWeights:
     """The low-rank pairs by layer name, in half precision."""
     return AdapterWeights(alpha, {name: halves(layer) for name, layer in classifier.adapters.items()})
-
-
-def read_evaluations(path: Path) -> tuple[Evaluation, ...]:
-    """The measurements that `evaluate_classifier --json` wrote."""
-    try:
-        found: Any = msgspec.json.decode(path.read_bytes(), type=tuple[Evaluation, ...])
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigInvalid(f"{path} does not hold the figures of an evaluation: {error}") from None
-    return found
 
 
 if __name__ == "__main__":

@@ -32,10 +32,14 @@ class Card(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class AdapterShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Low-rank adapters on every linear layer."""
+    """Low-rank adapters on every linear layer, or on those from transformer layer `first_layer` on.
+
+    What lies below the first adapter needs no backward pass: the fewer layers, the faster a step.
+    """
 
     rank: Count
     alpha: float
+    first_layer: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class HeadRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -70,10 +70,12 @@ class Tagger(nn.Module):
         )
 
 
-def build_tagger(weights: Path, shape: BertShape, head: HeadShape, *, rank: int, alpha: float) -> Tagger:
-    """An untrained tagger over the published encoder."""
+def build_tagger(
+    weights: Path, shape: BertShape, head: HeadShape, *, rank: int, alpha: float, first_layer: int = 0
+) -> Tagger:
+    """An untrained tagger over the published encoder, with adapters from `first_layer` on."""
     encoder = load_encoder(weights, shape)
-    return Tagger(encoder, add_adapters(encoder, rank, alpha), head)
+    return Tagger(encoder, add_adapters(encoder, rank, alpha, first_layer), head)
 
 
 def _array(tensor: Tensor | None) -> np.ndarray:

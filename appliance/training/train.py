@@ -30,6 +30,8 @@ from appliance.specialists.tasks.bio import class_count, decode
 from appliance.specialists.tokenization import WordPiece
 from appliance.specialists.windows import merge, plan
 from appliance.specialists.word_shapes import FEATURE_COUNT
+from appliance.training.answer_recipe import AnswerSchedule
+from appliance.training.answerer import Reader
 from appliance.training.arithmetic import autocast
 from appliance.training.collections import biomedical
 from appliance.training.examples import (
@@ -134,7 +136,15 @@ def encoding_of(recipe: Recipe, base: Path) -> Encoding:
 def new_tagger(recipe: Recipe, base: Path) -> Tagger:
     """An untrained tagger in this recipe's shape."""
     head = HeadShape(FEATURE_COUNT, recipe.head.conv_width, recipe.head.hidden, class_count(len(recipe.labels)))
-    return build_tagger(base / WEIGHTS_FILE, MINILM.shape, head, rank=recipe.adapter.rank, alpha=recipe.adapter.alpha)
+    adapter = recipe.adapter
+    return build_tagger(
+        base / WEIGHTS_FILE,
+        MINILM.shape,
+        head,
+        rank=adapter.rank,
+        alpha=adapter.alpha,
+        first_layer=adapter.first_layer,
+    )
 
 
 def fit(tagger: Tagger, recipe: Recipe, *, base: Path, data: Path, out: Path, seconds_max: float) -> None:
@@ -143,8 +153,8 @@ def fit(tagger: Tagger, recipe: Recipe, *, base: Path, data: Path, out: Path, se
     optimizer = torch.optim.AdamW(
         tagger.trainable().values(), lr=schedule.learning_rate, betas=(0.9, 0.98), weight_decay=schedule.weight_decay
     )
-    place = _restore(out / CHECKPOINT_FILE, tagger, optimizer)
-    report = _Progress(schedule.tokens, place)
+    place = restore(out / CHECKPOINT_FILE, tagger, optimizer)
+    report = Progress(schedule.tokens, place)
     started = time.monotonic() - place.seconds
     saved_at = place.seconds
     # A continued run draws new notes: it repeats none of those it has learned from.
@@ -162,7 +172,7 @@ def fit(tagger: Tagger, recipe: Recipe, *, base: Path, data: Path, out: Path, se
         place = Place(place.step + 1, place.tokens + int(batch.lengths.sum()), seconds)
         report.line(place, loss)
         if seconds - saved_at > CHECKPOINT_EVERY_S:
-            _save(out / CHECKPOINT_FILE, tagger, optimizer, place)
+            save(out / CHECKPOINT_FILE, tagger, optimizer, place)
             saved_at = seconds
     tagger.eval()
 
@@ -218,7 +228,7 @@ def _tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     return torch.from_numpy(batch.token_ids), torch.from_numpy(batch.features), torch.from_numpy(batch.lengths)
 
 
-def learning_rate(schedule: Schedule, share: float) -> float:
+def learning_rate(schedule: Schedule | AnswerSchedule, share: float) -> float:
     """Per cycle a linear warm-up, then a cosine to zero; every cycle peaks at half of the one before."""
     cycle, within = divmod(share * schedule.cycles, 1)
     peak = schedule.learning_rate * 0.5**cycle
@@ -266,13 +276,14 @@ class _Unlabelled:
     unmarked: tuple[str, ...] = ()
 
 
-class _Progress:
+class Progress:
     """One line every few seconds: place, loss, speed, time left. Owns the running mean of the loss."""
 
     def __init__(self, tokens_total: int, place: Place) -> None:
         self._total, self._first, self._last_s, self._mean = tokens_total, place, place.seconds, 0.0
 
     def line(self, place: Place, loss: float) -> None:
+        """Take one step's loss; print, if it is time."""
         self._mean = loss if place.step == self._first.step + 1 else 0.98 * self._mean + 0.02 * loss
         if place.seconds - self._last_s < PROGRESS_EVERY_S:
             return
@@ -287,7 +298,8 @@ class _Progress:
         )
 
 
-def _save(path: Path, tagger: Tagger, optimizer: torch.optim.Optimizer, place: Place) -> None:
+def save(path: Path, tagger: Tagger | Reader, optimizer: torch.optim.Optimizer, place: Place) -> None:
+    """All of it under its name, or what was there before."""
     draft = path.with_suffix(".new")
     step, tokens, seconds = place.step, place.tokens, place.seconds
     state = {"state": tagger.trainable(), "optimizer": optimizer.state_dict(), "place": (step, tokens, seconds)}
@@ -295,7 +307,8 @@ def _save(path: Path, tagger: Tagger, optimizer: torch.optim.Optimizer, place: P
     draft.replace(path)
 
 
-def _restore(path: Path, tagger: Tagger, optimizer: torch.optim.Optimizer) -> Place:
+def restore(path: Path, tagger: Tagger | Reader, optimizer: torch.optim.Optimizer) -> Place:
+    """What `save` left, if it is there; returns where the run had come to."""
     if not path.exists():
         return Place(0, 0, 0.0)
     saved = torch.load(path, weights_only=True)
