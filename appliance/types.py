@@ -198,7 +198,8 @@ class Receipt:
     """Proof that a record is in the log: durable, under a signed checkpoint, checkable offline by anybody.
 
     `leaf` is the RFC 6962 leaf hash (32 bytes); `proof` the inclusion path, leaf to root; `checkpoint` the signed
-    note (C2SP tlog-checkpoint) of the tree of `size` records.
+    note (C2SP tlog-checkpoint) of the tree of `size` records. `header`: the 200 bytes whose hash the leaf is, for the
+    receipt as a file (`audit/proof.py`).
     """
 
     record_id: bytes
@@ -207,3 +208,4 @@ class Receipt:
     size: int
     proof: tuple[bytes, ...]
     checkpoint: str
+    header: bytes = b""

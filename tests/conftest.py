@@ -85,6 +85,10 @@ class Server:
             client.headers["X-CSRF-Token"] = answer.json()["csrf"]
             yield client
 
+    def stranger(self) -> httpx.Client:
+        """A browser that nobody signed in with, as a context."""
+        return httpx.Client(base_url=self.url, trust_env=False, timeout=30)
+
 
 def start_server(home: Path, log: Path, *options: str) -> tuple[subprocess.Popen, str, str]:
     """`appliance serve` on a free port; returns the process, its address and the one-time token it printed."""

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from appliance.accounts.directory import Directory
 from appliance.api.schemas import (
     CheckpointBody,
-    ReceiptDetail,
+    ReceiptBody,
     RecordBody,
     RecordDetail,
     RecordPage,
@@ -50,10 +50,9 @@ async def show_record(request: Request, record_id: str, caller: Caller) -> Recor
 
 
 @routes.get("/receipts/{record_id}")
-async def show_receipt(request: Request, record_id: str, caller: Caller) -> ReceiptDetail:
+async def show_receipt(request: Request, record_id: str, caller: Caller) -> ReceiptBody:
     """The receipt of a record, with the proof file that verifies it offline."""
-    receipt, proof_file = await audit.show_receipt(*_readers(request), caller, record_id)
-    return ReceiptDetail(**receipt_body(receipt).model_dump(), proof_file=proof_file)
+    return receipt_body(await audit.show_receipt(*_readers(request), caller, record_id))
 
 
 @routes.get("/checkpoint")

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from appliance.audit.proof import proof_file
 from appliance.service.requests import Answer, SpecialistRequest
 from appliance.specialists.tasks.classify import SENTENCES_MAX
 from appliance.types import LabelScore, Receipt, Role
@@ -83,7 +84,11 @@ class SpecialistRefBody(_Body):
 
 
 class ReceiptBody(_Body):
-    """Proof that the answer's record is in the log; verify it offline with `auditverify --receipts`."""
+    """Proof that the answer's record is in the log.
+
+    `proof_file` is the whole of it as a C2SP tlog-proof: kept as `<name>.tlog-proof`, anybody verifies it offline with
+    `auditverify <name>.tlog-proof --pub KEY`.
+    """
 
     record_id: str
     seq: int
@@ -92,6 +97,7 @@ class ReceiptBody(_Body):
     origin: str
     checkpoint: str
     proof: list[str]
+    proof_file: str
 
 
 class DeidentifyResponse(_Body):
@@ -214,12 +220,6 @@ class RecordDetail(RecordBody):
     content: str | None = None
 
 
-class ReceiptDetail(ReceiptBody):
-    """A receipt with the proof file (C2SP tlog-proof) that `auditverify` takes."""
-
-    proof_file: str
-
-
 class CheckpointBody(_Body):
     """The newest signed tree head and the key that verifies it."""
 
@@ -254,6 +254,7 @@ def receipt_body(receipt: Receipt) -> ReceiptBody:
         origin=receipt.checkpoint.split("\n", 1)[0],
         checkpoint=receipt.checkpoint,
         proof=[node.hex() for node in receipt.proof],
+        proof_file=proof_file(receipt),
     )
 
 

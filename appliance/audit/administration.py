@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from appliance.audit import control, derived
-from appliance.audit.client import KeyRetired, SequencerClient, SequencerGone
+from appliance.audit.client import KeyRetired, SequencerClient, SequencerGone, receipt_of
 from appliance.audit.derived import ErasureRow, OutboxRow
 from appliance.audit.keystore import INDEX_CLASS, Keystore
 from appliance.audit.operations import ID_BYTES, announced, place_of
@@ -305,7 +305,7 @@ class Administration:
         if answered is None:
             raise AuditUnavailable("the audit log answered without a record")
         entry, committed = answered
-        return Receipt(entry.record_id, entry.seq, entry.leaf, committed.size, tuple(entry.proof), committed.checkpoint)
+        return receipt_of(entry, committed)
 
     async def _destroy(self, request: Purge | Shred, scopes: int) -> Certificate:
         receipt = await self._recorded(request)

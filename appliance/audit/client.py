@@ -44,6 +44,7 @@ from appliance.audit.protocol import (
 from appliance.audit.sockets import SOCKET_FILE, socket_address
 from appliance.config import AuditConfig, child_environment
 from appliance.errors import ApplianceError, AuditUnavailable
+from appliance.types import Receipt
 
 logger = logging.getLogger(__name__)
 
@@ -388,6 +389,12 @@ class SequencerClient:
         if isinstance(answer, Refused):
             raise _ERRORS.get(answer.code, AuditUnavailable)(answer.message, hint=answer.hint)
         raise SequencerGone
+
+
+def receipt_of(entry: Entry, committed: Committed) -> Receipt:
+    """The receipt of one record of a batch."""
+    path, note = tuple(entry.proof), committed.checkpoint
+    return Receipt(entry.record_id, entry.seq, entry.leaf, committed.size, path, note, entry.header)
 
 
 def _rejection(answer: Rejected) -> Exception:

@@ -33,7 +33,7 @@ from appliance.audit.administration import (
     HoldRequest,
     HoldView,
 )
-from appliance.audit.client import KeyRetired, SequencerClient, SequencerGone
+from appliance.audit.client import KeyRetired, SequencerClient, SequencerGone, receipt_of
 from appliance.audit.clock import read_boot_id, read_clock
 from appliance.audit.epochs import EpochView, list_epochs
 from appliance.audit.export import ExportSummary, export_bundle, export_tiles
@@ -412,4 +412,4 @@ class AuditLog:
                     "the audit log was interrupted before this was recorded", hint="try again; nothing was released"
                 ) from None
             return receipt
-        return Receipt(entry.record_id, entry.seq, entry.leaf, committed.size, tuple(entry.proof), committed.checkpoint)
+        return receipt_of(entry, committed)

@@ -34,6 +34,11 @@ def format_proof(receipt: Receipt, header: RecordHeader) -> str:
     return f"{FIRST_LINE}\nextra {extra}\nindex {receipt.seq}\n{path}\n{receipt.checkpoint}"
 
 
+def proof_file(receipt: Receipt) -> str:
+    """The file of a receipt as the log gave it out. Raises `ValueError` for one that came without its header."""
+    return format_proof(receipt, RecordHeader.decode(receipt.header))
+
+
 def parse_proof(text: str) -> tuple[Receipt, RecordHeader]:
     """The receipt and header of a proof file. Checks its form; signatures and path are the caller's to verify.
 
@@ -55,7 +60,7 @@ def parse_proof(text: str) -> tuple[Receipt, RecordHeader]:
     if header.seq >= checkpoint.size or header.log_id != log_id_of(checkpoint.origin):
         raise ValueError("the proof's record is not one of the log that its checkpoint signs")
     leaf = leaf_hash(header.encode())
-    return Receipt(header.record_id, header.seq, leaf, checkpoint.size, path, note), header
+    return Receipt(header.record_id, header.seq, leaf, checkpoint.size, path, note, header.encode()), header
 
 
 def _decode(encoded: str) -> bytes:

@@ -208,6 +208,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     seq: int
     leaf: bytes
     proof: tuple[bytes, ...]
+    header: bytes
 
 
 class Committed(msgspec.Struct, frozen=True, tag="committed"):

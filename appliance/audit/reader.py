@@ -20,7 +20,7 @@ from appliance.audit import store
 from appliance.audit.control import parse_control
 from appliance.audit.header import NO_KEY, RecordHeader, RecordKind, epoch_of
 from appliance.audit.keystore import Keystore
-from appliance.audit.proof import format_proof
+from appliance.audit.proof import proof_file
 from appliance.audit.record import open_content, open_envelope
 from appliance.audit.recovery import stored_header
 from appliance.audit.signer import SignedHead, read_signed_head
@@ -154,7 +154,7 @@ class LogReader:
             if row is None or row.seq >= signed.size:
                 return None
             proof = inclusion_proof(row.seq, signed.size, StoredTree(connection).node)
-        return Receipt(record_id, row.seq, leaf_hash(row.header), signed.size, tuple(proof), signed.note)
+        return Receipt(record_id, row.seq, leaf_hash(row.header), signed.size, tuple(proof), signed.note, row.header)
 
     def receipt(self, record_id: bytes) -> Receipt:
         """The same; raises `RecordNotFound` instead."""
@@ -165,8 +165,7 @@ class LogReader:
 
     def proof_text(self, record_id: bytes) -> str:
         """The receipt as a file that verifies offline (C2SP tlog-proof)."""
-        row = self._stored(record_id)
-        return format_proof(self.receipt(record_id), stored_header(row.seq, row.header))
+        return proof_file(self.receipt(record_id))
 
     def checkpoint(self) -> str:
         """The newest signed checkpoint."""

@@ -273,7 +273,7 @@ class _Loop:
         answers: dict[_Peer, list[Entry]] = {}
         for peer, message in batch:
             place = committed.places[message.record.record_id]
-            entry = Entry(message.ticket, message.record.record_id, place.seq, place.leaf, place.proof)
+            entry = Entry(message.ticket, message.record.record_id, place.seq, place.leaf, place.proof, place.header)
             answers.setdefault(peer, []).append(entry)
         for peer, entries in answers.items():
             self._answer(peer, Committed(committed.size, committed.checkpoint, tuple(entries)))
@@ -302,7 +302,7 @@ class _Loop:
             self._answer(queued.peer, Done(request.ticket))
             return
         record_id, place = min(committed.places.items(), key=lambda item: item[1].seq)
-        entry = Entry(request.ticket, record_id, place.seq, place.leaf, place.proof)
+        entry = Entry(request.ticket, record_id, place.seq, place.leaf, place.proof, place.header)
         self._answer(queued.peer, Committed(committed.size, committed.checkpoint, (entry,)))
 
     def _take(self, limit: int) -> list[_Queued]:

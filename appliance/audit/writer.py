@@ -58,6 +58,7 @@ class Place:
     seq: int
     leaf: bytes
     proof: tuple[bytes, ...]
+    header: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +309,7 @@ class LogWriter:
         self._head = head
 
     def _place(self, row: StoredRecord) -> Place:
-        return Place(row.seq, leaf_hash(row.header), self._edge.proof(row.seq))
+        return Place(row.seq, leaf_hash(row.header), self._edge.proof(row.seq), row.header)
 
     def _places_of(self, connection: Connection, known: dict[bytes, int]) -> dict[bytes, Place]:
         """Places of records of earlier batches, in the tree as it is now."""
@@ -317,7 +318,7 @@ class LogWriter:
         for record_id, seq in known.items():
             (_, header) = store.read_headers(connection, seq, 1)[0]
             proof = tuple(inclusion_proof(seq, self._edge.size, tree.node))
-            places[record_id] = Place(seq, leaf_hash(header), proof)
+            places[record_id] = Place(seq, leaf_hash(header), proof, header)
         return places
 
 

@@ -21,6 +21,7 @@ from appliance.cli.terminal import (
 )
 from appliance.service import audit
 from appliance.service.appliance import open_accounts, open_log
+from appliance.types import Receipt
 
 commands = typer.Typer(no_args_is_help=True, help="Look into the audit log, prove it, verify it, export it.")
 
@@ -73,7 +74,7 @@ def show_record(
     """
     config = configured(home)
 
-    async def read_receipt() -> tuple[Any, str]:
+    async def read_receipt() -> Receipt:
         async with open_accounts(config) as (directory, log):
             return await audit.show_receipt(directory, log, operator(), record)
 
@@ -82,11 +83,11 @@ def show_record(
             return await audit.show_record(directory, log, operator(), record)
 
     if receipt:
-        proven, proof_file = run(read_receipt)
+        body = receipt_body(run(read_receipt)).model_dump(mode="json")
         if as_json:
-            print_json(receipt_body(proven).model_dump(mode="json") | {"proof_file": proof_file})
+            print_json(body)
         else:
-            print_text(proof_file)
+            print_text(body["proof_file"])
         return
     view, content = run(read_record)
     body = record_body(view).model_dump(mode="json")

@@ -168,7 +168,7 @@ def check(
     config = configured(home)
     with reported():
         typed = asked(config.ask, "passphrase") if passphrase else None
-        slot = keys.check_key(config, operator(), path=file, passphrase=typed)
+    slot = run(lambda: keys.check_key(config, operator(), path=file, passphrase=typed))
     if as_json:
         print_json({"slot": slot})
     else:

@@ -90,13 +90,11 @@ async def show_record(
 
 async def show_receipt(
     directory: Directory, log: AuditLog, principal: Principal, record_id: str
-) -> tuple[Receipt, str]:
-    """A record's receipt and its proof file. It proves that something was recorded and shows nothing of it."""
+) -> Receipt:
+    """A record's receipt under the newest checkpoint. It proves that something was recorded and shows nothing of it."""
     view, epoch = await _own_or_any(directory, log, principal, record_id)
     await record_reading(log, principal, "audit.receipt", {"record": view.record_id})
-    identifier = bytes.fromhex(view.record_id)
-    receipt = await asyncio.to_thread(log.receipt, identifier, epoch=epoch)
-    return receipt, await asyncio.to_thread(log.proof_text, identifier, epoch=epoch)
+    return await asyncio.to_thread(log.receipt, bytes.fromhex(view.record_id), epoch=epoch)
 
 
 async def show_checkpoint(log: AuditLog, principal: Principal) -> CheckpointView:

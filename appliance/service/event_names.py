@@ -66,6 +66,8 @@ _ADMINISTRATION = {
     "api_key.revoked": "an API key was revoked",
     "api_key.list": "the API keys were read, without their secrets",
     VOIDED: "a change that was recorded and did not happen, because the process died between the two",
+    "key.list": "what unlocks the log, and the keys that sign it, were listed",
+    "key.checked": "somebody asked which slot a key opens; `slot` says it",
     "key.slot_added": "a passphrase or a key file may unlock the log: accepted, then how it ended",
     "key.slot_changed": "a passphrase was replaced by another: accepted, then how it ended",
     "key.slot_removed": "what unlocked the log by this slot unlocks it no more: accepted, then how it ended",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -28,7 +28,7 @@ from appliance.audit.root_source import cost_of, key_file, unlock, unlock_with
 from appliance.config import Config
 from appliance.errors import ApplianceError
 from appliance.service.appliance import open_log
-from appliance.service.events import code_of, new_event
+from appliance.service.events import code_of, new_event, record_looking
 from appliance.service.home import check_home, hold_server_lock
 from appliance.types import AttributeValue, Outcome, Principal
 
@@ -70,16 +70,28 @@ async def list_keys(config: Config, principal: Principal) -> KeysView:
     slots = await asyncio.to_thread(list_slots, config.home)
     generations = await asyncio.to_thread(key_rotation.read_generations, config.home)
     material = await asyncio.to_thread(public_material, config.home)
+    await _record_looking(config, principal, "key.list", {})
     return KeysView(tuple(slots), generations, material.keys)
 
 
-def check_key(config: Config, principal: Principal, *, path: Path | None = None, passphrase: str | None = None) -> int:
-    """The slot that a key file, a passphrase, or else the configured source opens. Changes nothing but the count of
-    wrong passphrases. Raises `WrongKey`, `KeystoreInvalid`, `KeystoreLocked`."""
+async def check_key(
+    config: Config, principal: Principal, *, path: Path | None = None, passphrase: str | None = None
+) -> int:
+    """The slot that a key file, a passphrase, or else the configured source opens. Changes no key.
+
+    Raises `WrongKey`, `KeystoreInvalid`, `KeystoreLocked`. Wrong passphrases are counted, and recorded at the next
+    unlocking; a wrong key file is no key of this log, and leaves no record.
+    """
     authorize(principal, Action.KEYS_MANAGE)
-    if passphrase is not None:
-        return key_slots.slot_of(config.home, unlock_with(config, passphrase))
-    return key_slots.slot_of(config.home, read_root_key(path) if path else unlock(config))
+
+    def look() -> int:
+        if passphrase is not None:
+            return key_slots.slot_of(config.home, unlock_with(config, passphrase))
+        return key_slots.slot_of(config.home, read_root_key(path) if path else unlock(config))
+
+    slot = await asyncio.to_thread(look)
+    await _record_looking(config, principal, "key.checked", {"slot": slot})
+    return slot
 
 
 async def add_passphrase(opened: OpenKeys, principal: Principal, passphrase: str) -> int:
@@ -183,6 +195,19 @@ async def rotate_root(config: Config, principal: Principal, reason: Reason) -> N
         async with open_log(config, root_key) as log, _outcome(log, principal, "key.rotated", about):
             if failed is not None:
                 raise failed
+
+
+async def _record_looking(
+    config: Config, principal: Principal, event: str, about: dict[str, AttributeValue]
+) -> None:
+    """Record a look that needs no key of its own, unless somebody had to be asked for one or the log does not open:
+    what unlocks it is looked at most of all when it does not.
+    """
+    if config.keys.source == "passphrase":
+        return
+    with suppress(ApplianceError):
+        async with open_log(config) as log:
+            await record_looking(log, principal, event, about)
 
 
 async def _recorded(

@@ -34,6 +34,7 @@ def frame(message):
 
 def entry_of(append, **changed):
     fields = {"ticket": append.ticket, "record_id": append.record.record_id, "seq": 4, "leaf": bytes(32), "proof": ()}
+    fields["header"] = bytes(200)
     return Entry(**fields | changed)
 
 

@@ -60,6 +60,7 @@ def exported(home_template, tmp_path_factory) -> Exported:
     (folder / "trusted.txt").write_text(view["checkpoint"])
     (folder / "receipts").mkdir()
     (folder / "receipts" / "mine.tlog-proof").write_text(receipt["proof_file"])
+    (folder / "receipts" / "as-answered.tlog-proof").write_text(answers[0]["receipt"]["proof_file"])
     done = run_appliance("audit", "export", str(folder / "log.zip"), home=home)
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(folder / "log.zip") as archive:
@@ -94,8 +95,9 @@ def test_copied_verifier_cannot_import_the_appliance(exported):
 def test_receipt_of_an_answer_verifies_with_the_log_and_alone(exported):
     status, verdict = verify(exported, exported.bundle, "--trusted", exported.trusted, "--receipts", exported.proof)
     assert status == OK, verdict
-    status, verdict = verify(exported, exported.proof / "mine.tlog-proof")
-    assert status == OK, verdict
+    for name in ("mine", "as-answered"):
+        status, verdict = verify(exported, exported.proof / f"{name}.tlog-proof")
+        assert status == OK, verdict
 
 
 def test_receipt_with_any_other_leaf_or_signature_is_refused(exported, tmp_path):

@@ -108,7 +108,7 @@ def test_who_may_not_manage_keys_changes_nothing_and_sees_nothing(config, tmp_pa
     with pytest.raises(PermissionDenied):
         asyncio.run(keys.rotate_root(config, AUDITOR, "scheduled"))
     with pytest.raises(PermissionDenied):
-        keys.check_key(config, AUDITOR)
+        asyncio.run(keys.check_key(config, AUDITOR))
     assert not (tmp_path / "usb.key").exists() and len(list_slots(config.home)) == 1
 
 
@@ -141,7 +141,7 @@ def test_wrong_passphrases_are_recorded_once_after_the_next_unlocking(config):
     asyncio.run(changed(config, lambda opened, who: keys.add_passphrase(opened, who, FIRST)))
     for _ in range(3):
         with pytest.raises(WrongKey):
-            keys.check_key(config, OPERATOR, passphrase="not that one, surely")
+            asyncio.run(keys.check_key(config, OPERATOR, passphrase="not that one, surely"))
     assert failures_of(config).unrecorded() == 3
 
     async def open_twice():
@@ -156,10 +156,12 @@ def test_wrong_passphrases_are_recorded_once_after_the_next_unlocking(config):
     assert refused == [{"failures": 3}] and failures_of(config).unrecorded() == 0
 
 
-def test_which_slot_a_key_opens_is_told_without_a_trace(config, tmp_path):
-    before = config.home.keystore.read_bytes()
+def test_which_slot_a_key_opens_is_told_recorded_and_changes_no_key(config, tmp_path):
     create_root_key(tmp_path / "other.key")
-    assert keys.check_key(config, OPERATOR) == 0
+    assert asyncio.run(keys.check_key(config, OPERATOR)) == 0  # its record makes the month's first key
+    before = config.home.keystore.read_bytes()
+    assert asyncio.run(keys.check_key(config, OPERATOR)) == 0
     with pytest.raises(WrongKey):
-        keys.check_key(config, OPERATOR, path=tmp_path / "other.key")
+        asyncio.run(keys.check_key(config, OPERATOR, path=tmp_path / "other.key"))
     assert config.home.keystore.read_bytes() == before
+    assert [about for event, _, about in recorded(config) if event == "key.checked"] == [{"slot": 0}] * 2
