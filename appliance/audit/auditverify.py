@@ -1016,11 +1016,12 @@ class Bundle:
 
     def remarks(self, report: Report) -> None:
         """Files that are no part of a bundle, or beyond its end: nobody verified them."""
-        groups, strange, beyond = -(-self._size // WIDTH), 0, 0
+        groups, strange, beyond, first = -(-self._size // WIDTH), 0, 0, ""
         for name in self._files.names():
             match = _BUNDLE_FILE.fullmatch(name)
             if match is None:
-                strange += name not in BUNDLE_FILES
+                if name not in BUNDLE_FILES:
+                    strange, first = strange + 1, first or name
                 continue
             level, path, width = match.groups()[1:]
             count = self._size if level is None or level == "entries" else self._size >> (8 * int(level))
@@ -1031,7 +1032,11 @@ class Bundle:
                 fits = level is not None and number == count // WIDTH and width == str(count % WIDTH)
             beyond += not fits or tile_path(number) != path
         if strange:
-            report.say(f"{strange} files in the bundle are no part of its format and were not looked at")
+            report.fail(
+                MALFORMED,
+                f"{strange} files in the bundle are no part of its format, so nothing vouches for them; one is "
+                f"{_printable(first)[:100]!r}: take them out, and ask who put them there",
+            )
         if beyond:
             report.fail(ALTERED, f"{beyond} files in the bundle belong to no record under its checkpoint")
 
@@ -2562,15 +2567,35 @@ def _inputs(path: Path, opened: ExitStack) -> Iterator[Input]:
     elif kind == "database":
         yield Input(kind, _origin_of_database(path), lambda keys, report: Database(path, keys, report))
     elif kind == "folder":
-        epochs = sorted(child for child in path.iterdir() if re.fullmatch(r"e[1-9][0-9]{0,8}", child.name))
-        for root in epochs if epochs and not (path / "log.json").exists() else [path]:
+        children = sorted(path.iterdir())
+        epochs = [child for child in children if re.fullmatch(_EPOCH, child.name)]
+        if not epochs or (path / "log.json").exists():
+            epochs = [path]
+        else:
+            _refuse_beside(child.name for child in children if child not in epochs)
+        for root in epochs:
             yield _bundle(Folder(root))
     else:
         archive = opened.enter_context(zipfile.ZipFile(path))
         names = archive.namelist()
-        prefixes = {match[0] for match in map(re.compile(r"e[1-9][0-9]{0,8}/").match, names) if match}
-        for prefix in sorted(prefixes) if prefixes and "log.json" not in names else [""]:
+        prefixes = {match[0] for match in map(re.compile(f"{_EPOCH}/").match, names) if match}
+        if not prefixes or "log.json" in names:
+            prefixes = {""}
+        else:
+            _refuse_beside(name for name in names if not re.match(f"{_EPOCH}/", name))
+        for prefix in sorted(prefixes):
             yield _bundle(Zip(archive, prefix))
+
+
+_EPOCH = r"e[1-9][0-9]{0,8}"
+
+
+def _refuse_beside(names: Iterable[str]) -> None:
+    for name in names:
+        raise Malformed(
+            f"{_printable(name)[:100]!r} lies beside the epochs and is no part of an export: take it out, and ask who "
+            "put it there"
+        )
 
 
 def _bundle(files: Any) -> Input:

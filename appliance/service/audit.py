@@ -88,9 +88,7 @@ async def show_record(
     return view, content
 
 
-async def show_receipt(
-    directory: Directory, log: AuditLog, principal: Principal, record_id: str
-) -> Receipt:
+async def show_receipt(directory: Directory, log: AuditLog, principal: Principal, record_id: str) -> Receipt:
     """A record's receipt under the newest checkpoint. It proves that something was recorded and shows nothing of it."""
     view, epoch = await _own_or_any(directory, log, principal, record_id)
     await record_reading(log, principal, "audit.receipt", {"record": view.record_id})

@@ -197,9 +197,7 @@ async def rotate_root(config: Config, principal: Principal, reason: Reason) -> N
                 raise failed
 
 
-async def _record_looking(
-    config: Config, principal: Principal, event: str, about: dict[str, AttributeValue]
-) -> None:
+async def _record_looking(config: Config, principal: Principal, event: str, about: dict[str, AttributeValue]) -> None:
     """Record a look that needs no key of its own, unless somebody had to be asked for one or the log does not open:
     what unlocks it is looked at most of all when it does not.
     """

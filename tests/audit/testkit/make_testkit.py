@@ -173,7 +173,7 @@ def intact(kit: Kit) -> None:
     log.note = log.head() + stranger
     kit.add("unknown-signer", "an unknown signer's line beside the log's", 0, log)
     extra = edited({"notes/readme.txt": b"not of the format\n"})
-    kit.add("extra-file", "a file that is not part of the format", 0, extra)
+    kit.add("extra-file", "a file that is not part of the format", 30, extra)
     one = Log.of(1)
     kit.add("one-record", "a log of one record", 0, one, trusted=(one.head(),))
 
