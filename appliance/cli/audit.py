@@ -102,7 +102,11 @@ def show_record(
 
 
 @commands.command("checkpoint")
-def show_checkpoint(as_json: JsonOption = False, home: HomeOption = None) -> None:
+def show_checkpoint(
+    key: Annotated[bool, typer.Option("--key", help="Print the key that verifies it instead.")] = False,
+    as_json: JsonOption = False,
+    home: HomeOption = None,
+) -> None:
     """Print the newest signed checkpoint. Keep copies elsewhere: they expose a log that was rolled back.
 
     Example: appliance audit checkpoint > checkpoint-$(date +%F).txt
@@ -123,6 +127,8 @@ def show_checkpoint(as_json: JsonOption = False, home: HomeOption = None) -> Non
                 "size": view.size,
             }
         )
+    elif key:
+        print_text(f"{view.verifier_key}\n")
     else:
         say(f"verifier key: {view.verifier_key}")
         print_text(view.checkpoint)

@@ -18,6 +18,7 @@ from rich.progress import TaskID
 
 from appliance.api.schemas import deidentify_response, run_response
 from appliance.audit.gate import Released
+from appliance.audit.proof import proof_file
 from appliance.cli.exit_codes import SOME_LINES_FAILED
 from appliance.cli.terminal import (
     HomeOption,
@@ -36,6 +37,7 @@ from appliance.service.appliance import Appliance, open_appliance
 from appliance.service.requests import Answer, Operation, SpecialistRequest, answer
 from appliance.service.routing import answer_routed
 from appliance.specialists.router import AUTO
+from appliance.types import Receipt
 
 Style = Literal["label", "mask", "surrogate"]
 SubjectOption = Annotated[
@@ -54,15 +56,18 @@ def deidentify(
     ] = "label",
     specialist: Annotated[str, typer.Option(help="Which specialist marks the identifiers.")] = "phi-deid",
     subject: SubjectOption = "",
+    receipt: Annotated[
+        Path | None, typer.Option(help="Write the receipt to this file (C2SP tlog-proof); auditverify takes it.")
+    ] = None,
     as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
     """De-identify one text and print it; what was found and the receipt go to stderr.
 
-    Example: appliance deidentify note.txt --style surrogate > clean.txt
+    Example: appliance deidentify note.txt --style surrogate --receipt note.tlog-proof > clean.txt
     """
     wanted = partial(SpecialistRequest, specialist=specialist, operation=Operation.DEIDENTIFY, style=style)
-    run(lambda: _deidentify(configured(home), file, partial(wanted, subject=subject), as_json))
+    run(lambda: _deidentify(configured(home), file, partial(wanted, subject=subject), receipt, as_json))
 
 
 def run_specialist(
@@ -92,12 +97,14 @@ def run_specialist(
 
 
 async def _deidentify(
-    config: Config, file: str, request_for: Callable[[str], SpecialistRequest], as_json: bool
+    config: Config, file: str, request_for: Callable[[str], SpecialistRequest], receipt: Path | None, as_json: bool
 ) -> None:
     text = _read_text(file, config.limits.text_chars_max)
     wanted = request_for(text)
     async with open_appliance(config, via="cli", specialists=(wanted.specialist,)) as appliance:
         released = await answer(appliance, operator(), wanted)
+    if receipt is not None:
+        _write_receipt(receipt, released.receipt)
     if as_json:
         body = deidentify_response(released.value, released.receipt, wanted.style)
         print_json(body.model_dump(include={"text", "spans", "receipt"}, mode="json"))
@@ -105,6 +112,14 @@ async def _deidentify(
     _summarise(released, text)
     assert released.value.redaction is not None
     print_text(released.value.redaction.text)
+
+
+def _write_receipt(path: Path, receipt: Receipt) -> None:
+    try:
+        path.write_text(proof_file(receipt))
+    except OSError as error:
+        kept = f"it can be had again: appliance audit show {receipt.record_id.hex()} --receipt"
+        raise InvalidRequest(f"cannot write the receipt to {path}: {error.strerror}", hint=kept) from None
 
 
 def _summarise(released: Released[Answer], text: str) -> None:
