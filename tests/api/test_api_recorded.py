@@ -153,6 +153,7 @@ def newest(auditor) -> list[dict]:
     return answer.json()["data"]
 
 
+@pytest.mark.timeout(600)  # some forty requests or commands
 def test_every_step_of_the_walk_is_in_the_log_afterwards(people):
     auditor, known = people("auditor"), {"specialist": "phi-deid", "name": "walker"}
     unrecorded = []

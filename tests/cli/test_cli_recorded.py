@@ -181,6 +181,7 @@ def called(home, step: Step, known: dict[str, str]):
     return done
 
 
+@pytest.mark.timeout(600)  # some forty requests or commands
 def test_every_step_of_the_walk_is_in_the_log_afterwards(folder):
     home, known, unrecorded = folder / "home", {"folder": str(folder)}, []
     held = Held(home)
