@@ -10,11 +10,15 @@ from dataclasses import dataclass
 
 import pytest
 
+from appliance.crypto import ecdsa
 from tests.conftest import ADMIN_PASSWORD, AUDITOR_PASSWORD, USER_PASSWORD
+from tests.specialist_files import REAL_BASE, write_classifier
 
 PASSWORD = "lantern-copper-river-5"
 SPAN = {"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"}
 NOBODY = "anonymous"
+INSTALLED, SIGNER = {"specialist": "walk-triage", "version": "0.1.0"}, {"name": "walk-signer"}
+VERSION = "/v1/specialists/{specialist}/versions/{version}"
 
 # What shows nothing of anybody and changes nothing, and why it needs no record.
 SILENT = {
@@ -35,6 +39,8 @@ class Step:
     event: str
     body: dict | None = None
     params: dict | None = None
+    files: tuple[str, ...] = ()  # fields of a form that are files; each is filled in by its name
+    fill: dict | None = None  # what stands in the path of this step alone
     keep: dict | None = None  # what later steps need: name of a field of the answer by the name it is kept under
 
 
@@ -50,6 +56,18 @@ WALK = [
     Step("ana", "GET", "/v1/specialists", "specialist.list"),
     Step("ana", "GET", "/v1/specialists/{specialist}", "specialist.show"),
     Step("ana", "POST", "/v1/exchanges/{exchange_id}/review", "review.completed", {"spans": []}),
+    Step("admin", "POST", "/v1/specialists", "specialist.install", {"reason": "walk-1"}, files=("file",)),
+    Step("ana", "GET", "/v1/specialist-versions", "specialist.versions"),
+    Step("ana", "GET", "/v1/specialists/{specialist}/versions", "specialist.versions", fill=INSTALLED),
+    Step("boss", "POST", f"{VERSION}/approve", "specialist.approve", fill=INSTALLED),
+    Step("boss", "POST", f"{VERSION}/promote", "specialist.promote", fill=INSTALLED),
+    Step("admin", "POST", f"{VERSION}/verify", "specialist.verify", fill=INSTALLED),
+    Step("admin", "GET", f"{VERSION}/file", "specialist.export", fill=INSTALLED),
+    Step("admin", "POST", "/v1/specialists/{specialist}/rollback", "specialist.rollback", fill=INSTALLED),
+    Step("admin", "DELETE", VERSION, "specialist.remove", fill=INSTALLED),
+    Step("admin", "POST", "/v1/specialist-keys", "signer.trust", {"name": SIGNER["name"], "public_key": "{key}"}),
+    Step("admin", "GET", "/v1/specialist-keys", "signer.list"),
+    Step("admin", "DELETE", "/v1/specialist-keys/{name}", "signer.distrust", fill=SIGNER),
     Step("admin", "GET", "/metrics", "system.metrics"),
     Step("auditor", "GET", "/v1/audit/records", "audit.list"),
     Step("auditor", "GET", "/v1/audit/records/{record_id}", "audit.show"),
@@ -110,6 +128,7 @@ WALK = [
     Step("other", "DELETE", "/v1/sessions/current", "session.sign_out"),
     Step(NOBODY, "POST", "/v1/setup", "setup.link_used", {"token": "x" * 43, "username": "eve", "password": PASSWORD}),
 ]
+MADE = {"boss": "admin", "other": "user"}  # people who are in this walk only, and their roles
 REFUSED = {"/v1/setup": 401}  # the one link was used when the server was set up; its refusal is recorded as well
 
 
@@ -124,16 +143,16 @@ def test_every_route_is_walked_or_silent_on_purpose(ana):
 
 @pytest.fixture
 def people(server):
-    """Everybody's browser, signed in as soon as a step needs it; `other` is a second account of its own."""
+    """Everybody's browser, signed in as soon as a step needs it; `boss` and `other` have accounts made for the walk."""
     with ExitStack() as stack:
         passwords = {"ana": USER_PASSWORD, "admin": ADMIN_PASSWORD, "auditor": AUDITOR_PASSWORD}
         clients = {name: stack.enter_context(server.client(name, word)) for name, word in passwords.items()}
 
         def person(name: str):
-            if name == "other":
-                body = {"username": "leaving-walker", "password": PASSWORD, "roles": ["user"]}
+            if name in MADE and name not in clients:
+                body = {"username": f"walk-{name}", "password": PASSWORD, "roles": [MADE[name]]}
                 assert clients["admin"].post("/v1/accounts", json=body).status_code == 201
-                return stack.enter_context(server.client("leaving-walker", PASSWORD))
+                clients[name] = stack.enter_context(server.client(f"walk-{name}", PASSWORD))
             if name not in clients:
                 clients[name] = stack.enter_context(server.stranger())
             return clients[name]
@@ -154,14 +173,18 @@ def newest(auditor) -> list[dict]:
 
 
 @pytest.mark.timeout(600)  # some forty requests or commands
-def test_every_step_of_the_walk_is_in_the_log_afterwards(people):
-    auditor, known = people("auditor"), {"specialist": "phi-deid", "name": "walker"}
-    unrecorded = []
+def test_every_step_of_the_walk_is_in_the_log_afterwards(people, tmp_path):
+    auditor, unrecorded = people("auditor"), []
+    known = {"specialist": "phi-deid", "name": "walker", "key": ecdsa.public_of(ecdsa.generate())}
+    named = {"specialist_id": INSTALLED["specialist"], "version": INSTALLED["version"], "base": REAL_BASE}
+    files = {"file": write_classifier(tmp_path / "triage.gguf", **named).read_bytes()}
     for step in WALK:
         client = people(step.who)
         before = newest(auditor)[0]["seq"]
         body = None if step.body is None else filled(step.body, known)
-        answer = client.request(step.method, filled(step.path, known), json=body, params=step.params)
+        path = filled(step.path, known | (step.fill or {}))
+        sent = {"data": body, "files": {name: files[name] for name in step.files}} if step.files else {"json": body}
+        answer = client.request(step.method, path, params=step.params, **sent)
         assert answer.status_code == REFUSED.get(step.path, answer.status_code), step
         assert answer.status_code < 400 or step.path in REFUSED, (step, answer.text)
         found = [row for row in newest(auditor) if row["seq"] > before and row["event"] == step.event]

@@ -19,8 +19,10 @@ from appliance.audit.log import AuditLog
 from appliance.audit.root_key import read_root_key
 from appliance.cli.main import app
 from appliance.config import load_config
+from appliance.crypto import ecdsa
 from tests.conftest import link_or_copy
 from tests.model_headers import write_model
+from tests.specialist_files import REAL_BASE, write_classifier
 
 PASSWORD = "river-lantern-copper-7\n"
 FIRST, SECOND = "correct horse battery\n", "river lantern copper\n"
@@ -41,8 +43,9 @@ connect_s = 2
 disk_free_bytes_min = 0
 """
 
-# A witness belongs to another machine and keeps a journal of its own; it never opens a data folder.
-SILENT = {"witness init", "witness add-log", "witness serve", "witness show"}
+# A witness belongs to another machine and keeps a journal of its own; signing happens where the signer's key is.
+# Neither opens a data folder.
+SILENT = {"witness init", "witness add-log", "witness serve", "witness show", "specialists sign"}
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,18 @@ WALK = [
     Step("api-keys revoke", "api_key.revoked", ("1",)),
     Step("specialists list", "specialist.list"),
     Step("specialists show", "specialist.show", ("phi-deid",)),
+    Step("users add", "account.created", ("boss", "--role", "admin"), PASSWORD),
+    Step("specialists install", "specialist.install", ("{folder}/triage.gguf", "--reason", "walk-1")),
+    Step("specialists versions", "specialist.versions"),
+    Step("specialists approve", "specialist.approve", ("walk-triage", "0.1.0", "--user", "boss"), PASSWORD),
+    Step("specialists promote", "specialist.promote", ("walk-triage", "0.1.0", "--user", "boss"), PASSWORD),
+    Step("specialists verify", "specialist.verify", ("walk-triage",)),
+    Step("specialists export", "specialist.export", ("walk-triage", "--out", "{folder}/triage.zip")),
+    Step("specialists rollback", "specialist.rollback", ("walk-triage",)),
+    Step("specialists remove", "specialist.remove", ("walk-triage", "0.1.0")),
+    Step("specialists trust", "signer.trust", ("{folder}/vendor.pem", "--name", "Vendor Ltd")),
+    Step("specialists keys", "signer.list"),
+    Step("specialists distrust", "signer.distrust", ("Vendor Ltd",)),
     Step("models import", "model.added", ("{folder}/Tiny-Q8_0.gguf",)),
     Step("models pull", "model.added", ("me/tiny-GGUF",), status=8),  # there is no network: the try is recorded
     Step("models list", "model.list"),
@@ -163,6 +178,8 @@ def folder(home_template, tmp_path):
     shutil.copytree(home_template, tmp_path / "home", copy_function=link_or_copy)
     (tmp_path / "home" / "config.toml").write_text(CONFIG)
     write_model(tmp_path / "Tiny-Q8_0.gguf")
+    write_classifier(tmp_path / "triage.gguf", specialist_id="walk-triage", version="0.1.0", base=REAL_BASE)
+    (tmp_path / "vendor.pem").write_text(ecdsa.public_of(ecdsa.generate()))
     (tmp_path / "in.jsonl").write_text('{"id": 1, "text": "Ana Lima"}\n')
     return tmp_path
 
