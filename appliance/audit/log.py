@@ -161,8 +161,7 @@ class AuditLog:
         Raises `AuditUnavailable` (`AuditPaused` while the disk is nearly full, unless the event is urgent),
         `AuditQuarantined`, or `InputTooLong`/`InputNotText` for what can never be recorded.
         """
-        if self._quarantine is not None:
-            raise AuditQuarantined(f"the audit log is quarantined: {self._quarantine.why}", hint=QUARANTINE_HINT)
+        self._refuse_quarantined()
         progress = self._client.progress
         try:
             async with asyncio.timeout(self._settings.append_s):
@@ -191,6 +190,11 @@ class AuditLog:
                 f"{self._settings.disk_free_bytes_min // 2**20} MiB are needed",
                 hint="free space on that disk; recording resumes by itself",
             )
+
+    def require_recording(self) -> None:
+        """Raise `AuditQuarantined` or `AuditPaused` where nothing can be recorded, before anything is started."""
+        self._refuse_quarantined()
+        self.require_space()
 
     # Holds, retention, destruction, keys, sinks: the whole of it is in `administration.py`.
 
@@ -342,6 +346,10 @@ class AuditLog:
         """Write the tree alone, as a static C2SP tlog-tiles log: a folder, or a zip file by its name."""
         with self._reading(epoch) as reader:
             return export_tiles(reader, target)
+
+    def _refuse_quarantined(self) -> None:
+        if self._quarantine is not None:
+            raise AuditQuarantined(f"the audit log is quarantined: {self._quarantine.why}", hint=QUARANTINE_HINT)
 
     @contextmanager
     def _reading(self, epoch: int | None) -> Iterator[LogReader]:

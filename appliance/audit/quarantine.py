@@ -25,21 +25,25 @@ HINT = "keep all files; compare them with the backup, then `appliance audit reco
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """Why nothing is recorded, the signed note that was seen (or nothing), and since when (milliseconds UTC)."""
+    """Why nothing is recorded, the signed note that was seen (or nothing), and since when (milliseconds UTC).
+
+    `cut`: something outside remembers a longer log; otherwise, another one.
+    """
 
     why: str
     note: str
     since_ms: int
+    cut: bool = False
 
 
-def enter_quarantine(folder: Path, why: str, note: str) -> None:
+def enter_quarantine(folder: Path, why: str, note: str, *, cut: bool = False) -> None:
     """Set the marker in the log's folder; on the disk when this returns. The first reason stays."""
     if read_quarantine(folder) is not None:
         return
     path = folder / MARKER_FILE
     beside = path.with_name(path.name + ".new")
     with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(msgspec.json.encode(Quarantine(why, note, time.time_ns() // 1_000_000)))
+        file.write(msgspec.json.encode(Quarantine(why, note, time.time_ns() // 1_000_000, cut)))
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)

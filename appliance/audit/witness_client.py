@@ -60,10 +60,11 @@ class Behind:
 
 @dataclass(frozen=True, slots=True)
 class Forked:
-    """The witness cosigned a longer or another history under our name. `note` is our checkpoint, as evidence."""
+    """The witness cosigned a longer (`cut`) or another history under our name. `note`: our checkpoint, as evidence."""
 
     why: str
     note: str
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,7 @@ class WitnessClient:
                     f"the witness {self.name} cosigned {said} records of this log, here are {size}: it was cut or put "
                     "back to an older state, or another copy of it is running",
                     signed,
+                    cut=True,
                 )
         return Behind(known)
 

@@ -143,6 +143,9 @@ def _explain(known: KnownLoss) -> None:
         say(f"the log cannot be read: {known.problem}")
     if known.quarantine is not None:
         say(f"quarantined: {known.quarantine}")
+        if known.lost is None:
+            say("a note that says how much is missing is needed to declare it: give --checkpoint FILE, as the witness")
+            say("has it (state.json in its folder), or a receipt's last part")
     if known.unfinished:
         say("a declaration that was cut off will be finished")
     if known.lost is not None:

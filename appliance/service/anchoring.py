@@ -62,7 +62,7 @@ async def ask_before_recording(config: Config, *, transport: httpx.AsyncBaseTran
         await client.close()
     if isinstance(verdict, Forked):
         logger.error("the audit log is quarantined: %s", verdict.why)
-        await asyncio.to_thread(enter_quarantine, folder, verdict.why, verdict.note)
+        await asyncio.to_thread(enter_quarantine, folder, verdict.why, verdict.note, cut=verdict.cut)
 
 
 class SizedLog(Protocol):

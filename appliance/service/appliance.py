@@ -98,7 +98,7 @@ async def open_appliance(
         if isinstance(engine, BaseException):
             raise engine
         if via == "cli":
-            log.require_space()  # a server waits for room; a command says so before it does anything
+            log.require_recording()  # a server is started all the same, to be read; a command says why it does nothing
         wanted = registry.list() if specialists is None else [registry.get(name) for name in specialists]
         for entry in wanted:
             await engine.load(entry.adapter())

@@ -94,7 +94,7 @@ async def verify_unopened(config: Config, *, full: bool = False, wait_s: float =
         material = await asyncio.to_thread(public_material, config.home)
         with tempfile.TemporaryDirectory(prefix="verify-", dir=config.home.runtime) as folder:
             run = await asyncio.to_thread(_Run, config.home, material, Path(folder))
-            return await run.verify(full)
+            return run.contradicted(await run.verify(full))
 
 
 class _Run:
@@ -107,6 +107,7 @@ class _Run:
         self._state = home.audit_database.parent / f"verified-e{epoch_of(material.origin)}.json"
         self._databases = _databases(home, material)
         self._messages: list[str] = []
+        self._quarantine = read_quarantine(home.audit_database.parent)
         self._since = self._read_state()
         (folder / "keys").write_text("".join(f"{key.verifier_key}\n" for key in material.keys))
         self._notes = [self._write(f"trusted-{at}", note) for at, note in enumerate(self._trusted())]
@@ -126,6 +127,13 @@ class _Run:
         if whole is None:
             return replace(latest, since=since or 0)
         return whole if latest.exit_code in PASSED else latest
+
+    def contradicted(self, verdict: Verdict) -> Verdict:
+        """A log in quarantine is not in order, also where the files by themselves do not show why: see `messages`."""
+        if self._quarantine is None or verdict.exit_code not in PASSED:
+            return verdict
+        name, code = ("truncated", 11) if self._quarantine.cut else ("forked", 12)
+        return replace(verdict, verdict=name, exit_code=code)
 
     async def _verified(self, databases: Sequence[Path], *options: str) -> Verdict:
         trusted = [word for note in self._notes for word in ("--trusted", str(note))]
@@ -155,17 +163,15 @@ class _Run:
 
     def _trusted(self) -> list[str]:
         """What the signer remembers, and what contradicted the log when it was quarantined."""
-        folder = self._home.audit_database.parent
         notes = []
         try:
             signed = read_signed_head(self._home.signer_state, self._material.origin)
             notes.append(signed.note if signed else "")
         except AuditLogInvalid:
             pass  # the verifier reads the file itself and says what is wrong with it
-        quarantine = read_quarantine(folder)
-        if quarantine is not None:
-            self._messages.append(f"the log is quarantined: {quarantine.why}")
-            notes.append(quarantine.note)
+        if self._quarantine is not None:
+            self._messages.append(f"the log is quarantined: {self._quarantine.why}")
+            notes.append(self._quarantine.note)
         return [note for note in dict.fromkeys(notes) if _is_ours(note, self._material)]
 
     def _write(self, name: str, note: str) -> Path:

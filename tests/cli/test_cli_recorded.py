@@ -77,6 +77,7 @@ WALK = [
     Step("specialists versions", "specialist.versions"),
     Step("specialists approve", "specialist.approve", ("walk-triage", "0.1.0", "--user", "boss"), PASSWORD),
     Step("specialists promote", "specialist.promote", ("walk-triage", "0.1.0", "--user", "boss"), PASSWORD),
+    Step("evaluate", "specialist.evaluate", ("walk-triage", "{folder}/labelled.jsonl")),
     Step("specialists verify", "specialist.verify", ("walk-triage",)),
     Step("specialists export", "specialist.export", ("walk-triage", "--out", "{folder}/triage.zip")),
     Step("specialists rollback", "specialist.rollback", ("walk-triage",)),
@@ -94,6 +95,7 @@ WALK = [
     Step("models remove", "model.removed", ("tiny-q8_0",)),
     Step("deidentify", "specialist.deidentify", ("-", "--subject", "MRN-1"), "Call ana@example.org"),
     Step("run", "specialist.run", ("phi-deid", "--jsonl", "{folder}/in.jsonl", "--out", "{folder}/out.jsonl")),
+    Step("route", "specialist.route", ("My card was declined at the supermarket",)),
     Step("doctor", "doctor.examined", ("--quick",)),
     Step("audit list", "audit.list"),
     Step("audit show", "audit.show", ("{record}",)),
@@ -180,6 +182,7 @@ def folder(home_template, tmp_path):
     write_model(tmp_path / "Tiny-Q8_0.gguf")
     write_classifier(tmp_path / "triage.gguf", specialist_id="walk-triage", version="0.1.0", base=REAL_BASE)
     (tmp_path / "vendor.pem").write_text(ecdsa.public_of(ecdsa.generate()))
+    (tmp_path / "labelled.jsonl").write_text('{"text": "letter", "label": "urgent"}\n' * 2)
     (tmp_path / "in.jsonl").write_text('{"id": 1, "text": "Ana Lima"}\n')
     return tmp_path
 

@@ -138,6 +138,8 @@ def test_a_server_is_witnessed_and_one_that_was_put_back_serves_reads_only(home,
         doctor = parsed(appliance("doctor", "--quick", "--json", home=home.root))
         (line,) = [check for check in doctor if check["name"] == "exposure"]
         assert (line["state"], "quarantined" in line["found"]) == ("fail", True)
+        # T10: no file of this copy shows what is missing, and the verdict is what the witness knows.
+        assert appliance("audit", "verify", home=home.root).returncode == 11
 
 
 def size_of(folder) -> int:

@@ -7,10 +7,11 @@ import math
 import pytest
 from witness_service import NAME, running_witness
 
+from appliance.accounts.actions import local_operator
 from appliance.api.metrics import Metrics
 from appliance.audit.keystore import public_material
 from appliance.audit.log import AuditLog
-from appliance.audit.quarantine import enter_quarantine
+from appliance.audit.quarantine import MARKER_FILE, enter_quarantine
 from appliance.audit.root_key import read_root_key
 from appliance.audit.stored_view import StoredView
 from appliance.config import SiemConfig, WitnessConfig
@@ -23,6 +24,8 @@ from appliance.service.anchoring import (
     configured_sinks,
     exposure_of,
 )
+from appliance.service.appliance import open_log
+from appliance.service.audit_verify import verify_unopened
 from appliance.service.doctor import examine
 from appliance.service.events import new_event
 from appliance.types import Outcome
@@ -40,7 +43,8 @@ def witnessed(config, witness):
 
 
 def exposure_line(config):
-    return next(check for check in asyncio.run(examine(config, start_engine=False)) if check.name == "exposure")
+    checks = asyncio.run(examine(config, local_operator(0), start_engine=False))
+    return next(check for check in checks if check.name == "exposure")
 
 
 def an_event():
@@ -140,3 +144,19 @@ def test_metrics_carry_the_window_by_sink(config):
     metrics.anchored_size.labels("witness:w").set(7)
     names = {metric.name for metric in metrics.registry.collect()}
     assert {"cloister_audit_exposure_seconds", "cloister_audit_exposure_alarm", "cloister_audit_anchored_size"} <= names
+
+
+def test_a_quarantined_log_is_never_called_intact_whatever_its_files_say(config):
+    async def record_the_start():
+        async with open_log(config):
+            pass
+
+    asyncio.run(record_the_start())
+    folder = config.home.audit_database.parent
+    for cut, expected in ((True, (11, "truncated")), (False, (12, "forked"))):
+        enter_quarantine(folder, "a witness remembers more", "", cut=cut)
+        verdict = asyncio.run(verify_unopened(config))
+        assert (verdict.exit_code, verdict.verdict) == expected
+        assert "a witness remembers more" in " ".join(verdict.messages)
+        (folder / MARKER_FILE).unlink()
+    assert asyncio.run(verify_unopened(config)).exit_code == 0
