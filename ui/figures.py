@@ -28,6 +28,8 @@ _TITLES: Mapping[str, tuple[str, bool]] = {
     "precision_own_label": ("Precision, with the right label", False),
     "recall_own_label": ("Recall, with the right label", False),
     "calibration_error": ("Calibration error", True),
+    "accuracy_answered": ("Accuracy where it answers", False),
+    "always_the_commonest": ("Always the commonest label, for comparison", False),
     "accuracy_answered_and_right": ("Answered and right", False),
 }
 # Which figure stands on a card, the first that was measured; the second of a pair only beside it.

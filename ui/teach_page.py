@@ -39,7 +39,7 @@ def draw_teach_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> 
         with gr.Column(scale=7, min_width=320):
             html(fragment("section_head", title="2. Train", lead=_TRAIN_LEAD))
             name = line("Name that people see", elem_id="teach-name", placeholder="Ticket router", chars_max=100)
-            adapt = gr.Checkbox(label=_ADAPT, value=False, elem_id="teach-lora", container=False)
+            id_ = line("Short name", elem_id="teach-id", placeholder="made from the name", chars_max=63)
             with gr.Row(elem_classes="actions"):
                 start = gr.Button("Train it", variant="primary", elem_id="teach-start", interactive=False)
                 stop = gr.Button("Stop", elem_id="teach-stop", interactive=False)
@@ -47,25 +47,36 @@ def draw_teach_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> 
             html(fragment("section_head", title="3. Report", lead=""))
             report = html(fragment("teach_waiting"), elem_id="teach-report")
     answer, show = carried("table-report", chars_max=_REPORT_CHARS_MAX), pressed("table-show")
-    table, text, label = carried("table-id"), carried("text-column"), carried("label-column")
+    several = carried("table-several")
+    table, text, label = (
+        carried("table-id"),
+        carried("text-column", chars_max=1000),
+        carried("label-column", chars_max=1000),
+    )
     job, submit = carried("teach-job"), pressed("teach-submit")
     followed = [problem, moving, report, start, stop, job]
 
-    def check(answer: str | None) -> tuple[Any, ...]:
+    def check(answer: str | None, several: str | None) -> tuple[Any, ...]:
         try:
             found = teach_views.table_of(answer)
         except Refused as refusal:
             return views.problem(refusal), "", "", "", "", gr.update(interactive=False)
         ready = gr.update(interactive=bool(found.get("ready")))
         columns = str(found.get("text_column") or ""), str(found.get("label_column") or "")
-        return "", teach_views.checked(found), str(found["table"]), *columns, ready
+        return "", teach_views.checked(found, several=several == "true"), str(found["table"]), *columns, ready
 
     async def train(
-        table: str | None, name: str | None, text: str | None, label: str | None, adapt: bool, request: gr.Request
+        table: str | None,
+        name: str | None,
+        id_: str | None,
+        text: str | None,
+        label: str | None,
+        several: str | None,
+        request: gr.Request,
     ) -> AsyncIterator[tuple[Any, ...]]:
-        visitor = visitor_of(request, client, settings)
-        wanted: dict[str, object] = {"table": table, "id": _id(name or ""), "name": (name or "").strip()}
-        wanted |= {"text_column": text, "label_column": label, "lora": bool(adapt)}
+        visitor, name = visitor_of(request, client, settings), (name or "").strip()
+        wanted: dict[str, object] = {"table": table, "id": (id_ or "").strip() or _id(name), "name": name}
+        wanted |= {"text_column": text, "label_column": label, "multi_label": several == "true"}
         try:
             begun = await visitor.start_teaching(wanted)
         except Refused as refusal:
@@ -102,8 +113,8 @@ def draw_teach_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> 
         except Refused as refusal:
             return views.problem(refusal), gr.skip()
 
-    show.click(check, answer, [problem, checked, table, text, label, start], **OPTIONS)
-    start.click(train, [table, name, text, label, adapt], followed, **OPTIONS)
+    show.click(check, [answer, several], [problem, checked, table, text, label, start], **OPTIONS)
+    start.click(train, [table, name, id_, text, label, several], followed, **OPTIONS)
     stop.click(halt, job, problem, **OPTIONS)
     submit.click(ask, job, [problem, report], **OPTIONS)
     blocks.load(go_on, None, followed, **OPTIONS)
@@ -120,15 +131,15 @@ async def _follow(visitor: Visitor, job: Json) -> AsyncIterator[tuple[Any, ...]]
             job = await visitor.teaching_job(named)
             yield "", teach_views.progress(job), gr.skip(), gr.skip(), gr.skip(), gr.skip()
     except Refused as refusal:
-        yield views.problem(refusal), "", fragment("teach_waiting"), going, over, named
+        gone = refusal.status == 404  # stopped, here or elsewhere; or the server was restarted
+        yield "" if gone else views.problem(refusal), fragment("teach_gone") if gone else "", "", going, over, ""
         return
     yield "", "", teach_views.report(job), going, over, named
 
 
 def _id(name: str) -> str:
     """`Ticket router (2026)` as `ticket-router-2026`; the API says what an id may be."""
-    return _ID.sub("-", name.strip().lower()).strip("-")[:63]
+    return _ID.sub("-", name.lower()).lstrip("-0123456789")[:63].rstrip("-")
 
 
 _TRAIN_LEAD = "A part of the rows is held back, so that the report tells how good it is on texts it has not seen."
-_ADAPT = "Adapt the base model, too: better on many rows, takes minutes to hours"

@@ -13,7 +13,8 @@ from ui.markup import fragment
 Answer = Mapping[str, Any]
 
 # How a job stands, in words; a state that is not here is one of the steps under way.
-OVER = {"done", "failed", "stopped", "cancelled", "submitted"}
+OVER = {"done", "failed", "cancelled", "submitted"}
+_SEVERITIES = ("refusal", "warning", "note")
 _LABELS_SHOWN = 40
 _MATRIX_MAX = 12  # a wider table of counts cannot be read; the confusions it holds are then listed
 _CONFUSIONS_SHOWN = 12
@@ -34,8 +35,11 @@ def table_of(carried: str | None) -> Answer:
     return body
 
 
-def checked(table: Answer) -> str:
-    """The columns to confirm, how many rows of each label, and what is wrong with the table."""
+def checked(table: Answer, *, several: bool) -> str:
+    """The columns to confirm, how many rows of each label, and what is wrong with the table.
+
+    `several`: it was read as one in which a row may carry several labels.
+    """
     labels = sorted(table.get("labels") or (), key=lambda label: -int(label["rows"]))
     most = max((int(label["rows"]) for label in labels), default=1)
     return fragment(
@@ -47,8 +51,9 @@ def checked(table: Answer) -> str:
         ],
         more=max(0, len(labels) - _LABELS_SHOWN),
         count=len(labels),
-        problems=[_problem(problem) for problem in table.get("problems") or ()],
+        problems=_problems(table.get("problems")),
         ready=bool(table.get("ready")),
+        several=several,
     )
 
 
@@ -67,15 +72,16 @@ def report(job: Answer) -> str:
     return fragment(
         "teach_report",
         job=job,
-        failed=job["state"] != "done",
-        problem=job.get("error") or {},
-        figures=figures(_flat(found.get("metrics") or {})),
+        failed=job["state"] not in {"done", "submitted"},
+        submitted=job["state"] == "submitted",
+        problem=job.get("error"),
+        figures=figures(_flat({**(found.get("metrics") or {}), "calibration_error": found.get("calibration_error")})),
         held_out=found.get("items"),
         per_label=sorted(per_label, key=lambda row: (row["score"], row["label"])),
         matrix=_matrix(labels, counts) if 0 < len(labels) <= _MATRIX_MAX else (),
         labels=labels,
         confusions=_confusions(labels, counts),
-        problems=[_problem(problem) for problem in found.get("problems") or ()],
+        problems=_problems(found.get("problems")),
     )
 
 
@@ -83,21 +89,27 @@ def submitted(answer: Answer) -> str:
     return fragment("teach_submitted", version=answer)
 
 
-def _problem(problem: Answer) -> dict[str, Any]:
-    """Its words, and the first places in the file where it holds."""
-    places = problem.get("lines") or problem.get("rows")
-    lines = ", ".join(str(line) for line in places) if isinstance(places, list | tuple) else ""
-    return {"message": str(problem.get("message")), "where": f"(line {lines})" if lines else ""}
+def _problems(problems: Any) -> list[dict[str, Any]]:
+    """The words of each and the first places in the file where it holds; what ends the matter first."""
+    order = sorted(problems or (), key=lambda problem: _SEVERITIES.index(problem["severity"]))
+    return [
+        {
+            "message": problem["message"],
+            "severity": problem["severity"],
+            "where": f"(line {', '.join(map(str, problem['lines']))})" if problem["lines"] else "",
+        }
+        for problem in order
+    ]
 
 
 def _label_row(row: Answer) -> dict[str, Any]:
-    score = float(row.get("f1", row.get("accuracy", 0.0)) or 0.0)
+    flat = _flat(row)
     return {
         "label": row["label"],
-        "score": score,
-        "precision": row.get("precision"),
-        "recall": row.get("recall"),
-        "items": row.get("items", row.get("rows", 0)),
+        "score": flat["f1"],
+        "precision": flat["precision"],
+        "recall": flat["recall"],
+        "items": row["items"],
     }
 
 

@@ -231,55 +231,61 @@ class FakeSpecialists:
         self._caller(request, "user", "admin")
         async with request.form() as form:
             content = await form["file"].read()
+            named = form.get("text_column"), form.get("label_column")
         rows = list(csv.DictReader(io.StringIO(content.decode("utf-8", "replace"))))
         columns = list(rows[0]) if rows else []
         if len(columns) < 2:
             words = f"the table has {len(columns)} columns"
             raise self.owner.refusal(400, "invalid_request", words, "it needs a column of texts and one of labels")
-        text, label = columns[0], columns[-1]
+        text, label = named[0] or columns[0], named[1] or columns[-1]
         sizes = Counter(row[label] for row in rows)
         single = sum(count == 1 for count in sizes.values())
         problems = []
         if single:
             words = f"{single} labels have a single text: they are learned, and nobody can say how well"
-            problems.append({"code": "single_example", "message": words, "rows": single, "lines": [4]})
+            problems.append(_problem("single_example", "warning", words, [4]))
         if len(sizes) < 2:
             words = "the table has 1 label: nothing can be told apart"
-            problems.append({"code": "one_class", "message": words, "rows": len(rows)})
+            problems.append(_problem("one_class", "refusal", words, []))
         return JSONResponse(
             {
-                "table": "ab" * 16, "columns": columns, "text_column": text, "label_column": label, "rows": len(rows),
+                "table": "ab" * 8, "columns": columns, "text_column": text, "label_column": label, "rows": len(rows),
                 "labels": [{"label": name, "rows": count} for name, count in sizes.items()], "problems": problems,
-                "ready": len(sizes) > 1,
-            }
+                "ready": len(sizes) > 1, "encoding": "utf-8", "texts": len(rows), "sha256": "5b" * 32,
+            },
+            201,
         )  # fmt: skip
 
     async def begin(self, request: Request) -> Response:
         name, body = self._caller(request, "user", "admin"), await request.json()
         if not body["name"] or not body["id"]:
             raise self.owner.refusal(400, "invalid_request", "the specialist has no name", "give it one")
-        job = f"{len(self.jobs) + 1:032x}"
-        self.jobs[job] = {"job": job, "state": "queued", "progress": 0.0, "step": "", "by": name, "wanted": body}
+        job = f"{len(self.jobs) + 1:016x}"
+        self.jobs[job] = {
+            "job": job, "id": body["id"], "version": "1.0.0", "state": "waiting", "progress": 0.0, "step": "waiting",
+            "report": None, "error": None, "by": name, "wanted": body,
+        }  # fmt: skip
         return JSONResponse(self._shown(job), 202)
 
     async def look(self, request: Request) -> Response:
         self._caller(request)
         found = self._job(request)
         steps = round(found["progress"] * len(STEPS))
-        if found["state"] in {"queued", "running"} and steps < len(STEPS):
+        if found["state"] in {"waiting", "running"} and steps < len(STEPS):
             found |= {"state": "running", "step": STEPS[steps], "progress": (steps + 1) / len(STEPS)}
         elif found["state"] == "running":
-            found |= {"state": "done", "step": "", "report": _report()}
+            found |= {"state": "done", "step": "done", "report": _report()}
         return JSONResponse(self._shown(found["job"]))
 
     async def submit(self, request: Request) -> Response:
         name = self._caller(request)
         wanted = self._job(request)["wanted"]
+        self._job(request)["state"] = "submitted"
         return JSONResponse(self.add_version(wanted["id"], "1.0.0", f"user:{name}"), 201)
 
     async def stop(self, request: Request) -> Response:
         self._caller(request)
-        self._job(request)["state"] = "stopped"
+        del self.jobs[self._job(request)["job"]]
         return Response(status_code=204)
 
     def _job(self, request: Request) -> dict[str, Any]:
@@ -292,13 +298,23 @@ class FakeSpecialists:
         return {name: value for name, value in self.jobs[job].items() if name not in {"by", "wanted"}}
 
 
+def _problem(code: str, severity: str, words: str, lines: list[int]) -> dict[str, Any]:
+    return {"code": code, "severity": severity, "message": words, "rows": len(lines), "lines": lines}
+
+
+def _share(value: float) -> dict[str, float]:
+    return {"value": value, "low": value - 0.1, "high": value + 0.05}
+
+
 def _report() -> dict[str, Any]:
     return {
         "items": 60,
-        "metrics": {"accuracy": {"value": 0.9, "low": 0.79, "high": 0.96}, "macro_f1": {"value": 0.885}},
+        "metrics": {"accuracy": _share(0.9), "macro_f1": _share(0.885), "always_the_commonest": _share(0.66)},
+        "calibration_error": 0.04,
         "per_label": [
-            {"label": "billing", "precision": 0.9, "recall": 0.95, "f1": 0.924, "items": 40},
-            {"label": "<b>delivery</b>", "precision": 0.88, "recall": 0.8, "f1": 0.838, "items": 20},
+            {"label": "billing", "precision": _share(0.9), "recall": _share(0.95), "f1": 0.924, "items": 40},
+            {"label": "<b>delivery</b>", "precision": _share(0.88), "recall": _share(0.8), "f1": 0.838, "items": 20},
         ],
+        "problems": [_problem("duplicates", "note", "3 rows repeat a text; each text counts once", [])],
         "confusion": {"labels": ["billing", "<b>delivery</b>"], "counts": [[38, 2], [4, 16]]},
     }

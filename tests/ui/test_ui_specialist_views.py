@@ -18,6 +18,7 @@ from ui.specialist_views import Tried
 ADMIN = SignedIn("c.lowe", ("admin",), "", "", "", "user:5")
 TEXT = "Ruth took 40 mg."
 WAITS = {"state": "awaiting_approval"}
+ERROR = {"code": "x", "message": "x", "hint": "x"}
 RECEIPT = {"seq": 7, "record_id": "ab" * 16}
 
 
@@ -28,6 +29,11 @@ def filled(value: object, text: str) -> object:
     if isinstance(value, list):
         return [filled(inner, text) for inner in value]
     return text if isinstance(value, str) else value
+
+
+def _severe(value: dict) -> dict:
+    """The problems with a severity again, which is a word of the API's and never free text."""
+    return value | {"problems": [problem | {"severity": "warning"} for problem in value["problems"]]}
 
 
 def shape(html: str) -> list[tuple[str, list[str]]]:
@@ -133,19 +139,37 @@ def test_a_version_offers_only_what_may_be_done_with_it() -> None:
 def test_hostile_values_of_a_card_a_table_and_a_report_stay_values(text: str) -> None:
     whole = list(all_cards().values())[3]
     table = {"table": "x", "columns": ["x", "x"], "text_column": "x", "label_column": "x", "rows": 3, "ready": True}
-    table |= {"labels": [{"label": "x", "rows": 2}], "problems": [{"code": "x", "message": "x", "lines": [3]}]}
-    job = {"job": "x", "state": "done", "report": _report()}
+    table |= {
+        "labels": [{"label": "x", "rows": 2}],
+        "problems": [{"code": "x", "severity": "note", "message": "x", "lines": [3]}],
+    }
+    job = {"job": "x", "id": "x", "state": "done", "report": _report()}
     for draw, value in (
         (lambda value: specialist_views.cards({"data": [value]}, {"data": [value | WAITS]}), whole),
         (specialist_views.specialist, whole),
-        (teach_views.checked, table),
-        (lambda value: teach_views.report({**value, "state": "done"}), job),
+        (lambda value: teach_views.checked(_severe(value), several=False), table),
+        (lambda value: teach_views.report({**value, "state": "done", "report": _severe(value["report"])}), job),
+        (lambda value: teach_views.report({**value, "state": "failed"}), {"job": "x", "error": ERROR}),
         (lambda value: teach_views.progress({**value, "progress": 0.5, "step": value["job"]}), job),
     ):
         hostile, calm = draw(filled(value, text)), draw(filled(value, "x"))
         assert shape(hostile) == shape(calm)
         assert "\n" not in hostile
         assert not [name for _, names in shape(hostile) for name in names if name.startswith("on")]
+
+
+def test_a_report_shows_the_weakest_label_first_and_what_ends_the_matter_before_what_does_not() -> None:
+    job = {"job": "x", "id": "tickets", "state": "done", "report": _report()}
+    read = Reader(teach_views.report(job)).text
+    assert read.index("83.8 %") < read.index("92.4 %")
+    assert "Calibration error" in read and "3 rows repeat a text" in read and "Ask for approval" in read
+    assert "Ask for approval" not in Reader(teach_views.report(job | {"state": "submitted"})).text
+    stopped = teach_views.report({"job": "x", "id": "x", "state": "cancelled", "report": None, "error": None})
+    assert "The training was stopped." in Reader(stopped).text
+    problems = [{"severity": name, "message": name, "lines": []} for name in ("note", "refusal", "warning")]
+    table = {"table": "x", "rows": 3, "columns": [], "text_column": "", "label_column": "", "ready": False}
+    read = Reader(teach_views.checked({**table, "problems": problems}, several=True)).text
+    assert "This must be put right" in read and read.index("refusal") < read.index("warning") < read.index("note")
 
 
 def test_a_wide_confusion_is_a_list_of_the_most_frequent_mistakes() -> None:

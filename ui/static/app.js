@@ -69,27 +69,40 @@
     return announce(`${file.name} was read in this browser.`);
   };
   // A table goes to this server as it is, with its encoding; what was found in it comes back and is drawn by the page.
+  let table = null; // the file, for as long as this page is open: other columns are looked at in the same file
+  const sendTable = async (fields) => {
+    announce(`${table.name} is being checked.`);
+    const form = new FormData();
+    form.append("file", table, table.name);
+    for (const [name, value] of Object.entries(fields)) form.append(name, value);
+    try {
+      const answer = await (await fetch("/teaching/tables", { method: "POST", body: form })).text();
+      announce("");
+      fill("table-several", fields.multi_label ?? "");
+      fillAndPress("table-report", answer, "table-show");
+    } catch {
+      announce(`${table.name} did not arrive. Look whether it is still there and choose it once more.`, true);
+    }
+  };
   const openTable = () => {
     const chooser = document.createElement("input");
     chooser.type = "file";
     chooser.accept = ".csv,.tsv,.txt,text/csv";
-    chooser.addEventListener("change", async () => {
-      const file = chooser.files[0];
-      if (!file) return;
-      announce(`${file.name} is being checked.`);
-      const form = new FormData();
-      form.append("file", file, file.name);
-      try {
-        const answer = await fetch("/teaching/tables", { method: "POST", body: form });
-        const text = await answer.text();
-        announce("");
-        fillAndPress("table-report", text, "table-show");
-      } catch {
-        announce(`${file.name} did not arrive. Look whether it is still there and choose it once more.`, true);
-      }
+    chooser.addEventListener("change", () => {
+      table = chooser.files[0] ?? table;
+      if (chooser.files[0]) sendTable({});
     });
     chooser.click();
   };
+  document.addEventListener("change", (event) => {
+    if (!table || !event.target.matches?.("[data-recheck]")) return;
+    const fields = {};
+    for (const part of document.querySelectorAll("[data-recheck]")) {
+      if (part.type !== "checkbox") fields[part.dataset.recheck] = part.value;
+      else if (part.checked) fields[part.dataset.recheck] = "true";
+    }
+    sendTable(fields);
+  });
   const copy = async () => {
     const source = field("redacted");
     if (!source?.value) return announce("There is no redacted text yet.", true);
