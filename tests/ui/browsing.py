@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 ROOT = Path(__file__).parents[2]
 SCREENSHOTS = ROOT / ".cache" / "screenshots"
 WAIT_MS = 30_000  # for what comes at once on a free machine: a busy one is slow, and slow is not wrong
-START_WAIT_MS = 90_000  # Gradio's import and the first page
+START_WAIT_MS = 240_000  # Gradio's import and the first page
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",

@@ -187,7 +187,16 @@ def test_an_auditor_opens_content_and_is_not_led_to_a_closed_door(
         auditor = context.new_page()
         sign_in(auditor, "a.stone")
         expect(auditor.get_by_role("navigation").get_by_role("link")).to_have_text(
-            ["Audit log", "Search", "Activity", "Proof and export", "Legal holds", "Retention", "Erasure"]
+            [
+                "Specialists",
+                "Audit log",
+                "Search",
+                "Activity",
+                "Proof and export",
+                "Legal holds",
+                "Retention",
+                "Erasure",
+            ]
         )
         auditor.get_by_label("Record id").fill(record_id)
         auditor.keyboard.press("Enter")
