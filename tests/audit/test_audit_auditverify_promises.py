@@ -35,8 +35,7 @@ from tests.audit import audit_fuzz
 KEYS = [VerifierKey(verifier_key())]
 SEED = random.SystemRandom().randrange(2**32)
 SAMPLE = 200
-MUTANTS = 4
-TELLING_SURVIVORS_MAX = 4  # what they drop is found by a second look as well
+MUTANTS = 2
 NOW = 1_767_300_000
 COSIGNATURES = Path(__file__).parents[1] / "crypto" / "vectors" / "cosignature.json"
 
@@ -142,21 +141,21 @@ def test_t1_every_bit_of_a_database_is_found(tmp_path):
 # --- the verifier's own mistakes -------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(600)
 def test_a_sample_of_mutants_of_the_verifier_is_noticed():
     print("seed", SEED)
     assert verifier_checks.passes(auditverify), "the verifier itself must pass what its mutants are put through"
     telling = verifier_mutants.telling()
     assert len(telling) >= 40, "the operators find nothing to change"
     survivors = [m for m in random.Random(SEED).sample(telling, MUTANTS) if verifier_mutants.survives(m)]
-    assert len(survivors) <= 2, [str(m) for m in survivors]
+    assert survivors == [], [str(m) for m in survivors]
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_every_mutant_of_the_verifier_that_drops_a_finding_is_noticed():
     survivors = [str(mutant) for mutant in verifier_mutants.telling() if verifier_mutants.survives(mutant)]
-    print(survivors)
-    assert len(survivors) <= TELLING_SURVIVORS_MAX, survivors
+    assert survivors == []
 
 
 # --- hostile bytes ---------------------------------------------------------------------------------------------------

@@ -139,6 +139,7 @@ DATABASES: list[tuple] = [
     ("UPDATE log_head SET root = zeroblob(32)", (10, 0)),
     ("UPDATE log_head SET frontier = zeroblob(8)", (10, None)),
     ("UPDATE log_head SET note = NULL", (13, None)),
+    ("UPDATE log_head SET note = 'not a note'", (13, None)),
     ("DELETE FROM log_head", (30, None)),
     ("DROP TABLE tile", (30, None), 300),
     ("UPDATE checkpoint SET root = zeroblob(32) WHERE size = 3", (10, None)),
@@ -231,6 +232,26 @@ def _sealed_made() -> tuple[Path, Path, Path]:
     return log.write_database(folder / "sealed.db"), folder / "keys", folder / "kept-sealed"
 
 
+@cache
+def _overlong_made() -> tuple[Path, Path, Path]:
+    """A database whose note signs more than is there, one with rows under no signature, and a kept checkpoint."""
+    folder = _databases_made()[0]
+    log = Log.of(4200)
+    (folder / "kept-5").write_text(log.head(5))  # both begin alike
+    log.note = log.head(3)
+    unsigned = log.write_database(folder / "unsigned.db", signed_size=3)
+    short = Log.of(12)
+    short.note = short.head()
+    del short.records[10:]
+    return short.write_database(folder / "short.db", signed_size=12), unsigned, folder / "kept-5"
+
+
+def _overlong(module: types.ModuleType) -> bool:
+    short, unsigned, kept = _overlong_made()
+    found = [run(module, path, "--pub", verifier_key(), "--trusted", kept)["exit_code"] for path in (short, unsigned)]
+    return found == [11, 13]
+
+
 def _sealed(module: types.ModuleType) -> bool:
     path, keys, kept = _sealed_made()
     words = (path, "--pub", verifier_key(), "--trusted", kept)
@@ -243,7 +264,7 @@ def _sealed(module: types.ModuleType) -> bool:
     )
 
 
-CHECKS: tuple[Callable[[types.ModuleType], bool], ...] = (_databases, _incremental, _twins, _sealed)
+CHECKS: tuple[Callable[[types.ModuleType], bool], ...] = (_databases, _incremental, _twins, _sealed, _overlong)
 
 
 def failures(module: types.ModuleType) -> Iterator[str]:
