@@ -32,9 +32,9 @@ from appliance.service.events import SYSTEM, Via, new_event
 from appliance.service.home import check_home, check_marker
 from appliance.service.recovery import close_abandoned, recover
 from appliance.service.unlocking import open_unlocked
-from appliance.specialists.base_model import open_base_model
+from appliance.specialists.base_model import MINILM, open_base_model
 from appliance.specialists.registry import Registry, SpecialistEntry
-from appliance.specialists.router_examples import ExampleVectors
+from appliance.specialists.router_examples import ExampleVectors, bundled_vectors
 from appliance.specialists.tokenization import WordPiece
 from appliance.storage.database import Engine as DatabaseEngine
 from appliance.storage.database import open_database
@@ -108,7 +108,10 @@ async def open_appliance(
             process |= stack.enter_context(hold_mark(config.home, await _size(log))).attributes()
         denials = Denials(log, config.limits.denials_per_minute)
         anchors = await stack.enter_async_context(anchored(config, log)) if via == "server" else None
-        appliance = Appliance(config, via, directory, log, registry, engine, wordpiece, denials, process, anchors)
+        examples = ExampleVectors(await asyncio.to_thread(bundled_vectors, MINILM.weights_sha256))
+        appliance = Appliance(
+            config, via, directory, log, registry, engine, wordpiece, denials, process, anchors, examples
+        )
         if via == "server" and log.quarantine is None:  # a quarantined log is served to be read
             await begin_retention(config, log)
             await recover(directory, log, config.home)

@@ -1,7 +1,7 @@
 """Example requests: what the router knows a specialist by. Reads the bundled lists; keeps vectors of what it met.
 
     examples = examples_of(manifests)        # of the installed ones, of the bundled ones, and of NONE
-    vectors = ExampleVectors()
+    vectors = ExampleVectors(bundled_vectors(base_weights_sha256))
     missing = vectors.missing(examples)      # texts to be encoded by the bare base
     vectors.add(missing, rows)
     known = vectors.known(examples)
@@ -12,7 +12,8 @@ otherwise its card (name, summary, intended use, labels), so that every speciali
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from appliance.specialists.manifest import Manifest
 from appliance.specialists.router import Example, Known
 
 FOLDER = Path(__file__).with_name("examples")
+VECTORS = FOLDER / "vectors.npz"
 EXAMPLE_CHARS_MAX = 600
 EXAMPLES_MAX = 128  # of one specialist
 CARD_LABELS_MAX = 40
@@ -29,10 +31,10 @@ _VECTORS_MAX = 20_000
 
 
 class ExampleVectors:
-    """Vectors by text. Owned by one event loop; the oldest are forgotten first."""
+    """Vectors by text. Owned by one event loop. `rows`: those that are known already."""
 
-    def __init__(self) -> None:
-        self._rows: dict[str, np.ndarray] = {}
+    def __init__(self, rows: Mapping[str, np.ndarray] | None = None) -> None:
+        self._rows: dict[str, np.ndarray] = dict(rows or {})
 
     def missing(self, examples: Iterable[Example]) -> tuple[str, ...]:
         """Texts without a vector, each once."""
@@ -76,6 +78,27 @@ def card_texts(manifest: Manifest) -> tuple[str, ...]:
 def bundled_examples() -> dict[str, tuple[str, ...]]:
     """The lists beside this module, by id: one request a line, `#` before what is said about them."""
     return {path.stem: read_examples(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.txt"))}
+
+
+def bundled_vectors(base_weights_sha256: str) -> dict[str, np.ndarray]:
+    """Vectors of the lists beside this module, as `training/routing/vectors.py` made them of that base; of another base
+    or of other lists there are none, and they are made when they are needed.
+    """
+    with np.load(VECTORS, allow_pickle=False) as stored:
+        if (str(stored["base_weights_sha256"]), str(stored["texts_sha256"])) != (base_weights_sha256, texts_sha256()):
+            return {}
+        rows = stored["vectors"].astype(np.float32)
+    return dict(zip(bundled_texts(), rows, strict=True))
+
+
+def bundled_texts() -> tuple[str, ...]:
+    """All of the lists, in the order of the stored vectors."""
+    return tuple(text for listed in bundled_examples().values() for text in listed)
+
+
+def texts_sha256() -> str:
+    """What the stored vectors are of."""
+    return hashlib.sha256("\n".join(bundled_texts()).encode()).hexdigest()
 
 
 def read_examples(content: str) -> tuple[str, ...]:

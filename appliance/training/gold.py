@@ -20,6 +20,7 @@ from appliance.errors import ApplianceError
 from appliance.training.collections import read_collection
 from appliance.training.collections.biomedical import LABELS, read_biomedical, text_of
 from appliance.training.collections.labelled import Labelled
+from appliance.training.collections.questions import read_questions
 from appliance.training.held_back.generator import generate
 from appliance.types import Span
 
@@ -103,6 +104,12 @@ def _abstracts(data: Path) -> Iterable[Line]:
         yield {"sentences": [one.text for one in sentences], "labels": [one.labels[0] for one in sentences]}
 
 
+def _questions(data: Path) -> Iterable[Line]:
+    for asked in read_questions(data).held_back:
+        answers = [asked.context[start:end] for start, end in asked.answers]
+        yield {"question": asked.question, "context": asked.context, "answers": answers}
+
+
 LINES: Mapping[str, Callable[[Path], Iterable[Line]]] = {
     "phi-deid": _notes,
     "biomed-ner": _sentences,
@@ -111,6 +118,7 @@ LINES: Mapping[str, Callable[[Path], Iterable[Line]]] = {
     "fin-sentiment": _labelled("financial-sentiment", "entity"),
     "contract-clause": _several("contract-clauses"),
     "abstract-sections": _abstracts,
+    "doc-answer": _questions,
     "assertion": _several("assertion", "concept"),
 }
 

@@ -59,12 +59,10 @@ def test_report_on_stdout_is_one_document(folder):
     ("arguments", "status", "said"),
     [
         (["letters.jsonl", "--against", "generalist:some-model"], 7, b"no server runs"),
-        (["letters.jsonl", "--swap-names"], 4, b"does not mark names"),
-        (["nothing.jsonl"], 4, b"cannot read"),
         (["triage.gguf"], 4, b"line 1 of the labelled data"),
         (["letters.jsonl", "--html", "nowhere/report.html"], 4, b"cannot write"),
     ],
-    ids=["no server", "no names", "no file", "no lines", "no folder"],
+    ids=["no server", "no lines", "no folder"],
 )
 def test_what_cannot_be_done_says_why(folder, arguments, status, said):
     done = run_appliance("evaluate", "triage", *arguments, home=folder / "home", cwd=folder)
