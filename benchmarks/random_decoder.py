@@ -107,8 +107,10 @@ def write_decoder(
     writer.close()
 
 
-def write_decoder_lora(path: Path, shape: Shape, *, seed: int, rank: int = 4, scale: float = 2.0) -> None:
-    """A random adapter on two matrices of every layer."""
+def write_decoder_lora(
+    path: Path, shape: Shape, *, seed: int, rank: int = 4, scale: float = 2.0, kind: type = np.float32
+) -> None:
+    """A random adapter on two matrices of every layer. `kind` other than float32 is for tests of bad files."""
     rng = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_type("adapter")
@@ -121,8 +123,8 @@ def write_decoder_lora(path: Path, shape: Shape, *, seed: int, rank: int = 4, sc
         ):
             a = rng.standard_normal((rank, inputs), dtype=np.float32) / np.float32(math.sqrt(inputs))
             b = rng.standard_normal((outputs, rank), dtype=np.float32) * np.float32(scale / math.sqrt(rank))
-            writer.add_tensor(f"blk.{layer}.{name}.weight.lora_a", a)
-            writer.add_tensor(f"blk.{layer}.{name}.weight.lora_b", b)
+            writer.add_tensor(f"blk.{layer}.{name}.weight.lora_a", a.astype(kind))
+            writer.add_tensor(f"blk.{layer}.{name}.weight.lora_b", b.astype(kind))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -131,7 +131,7 @@ class EchoDecoder:
         number, length, adapter = self._rows[sequence]
         prompt, logprobs = self._prompts[sequence]
         repeated = length + place - prompt + 1
-        token = self._slots[number][repeated] if repeated < prompt else self.EOS
+        token = self._slots[number][repeated] if repeated < min(prompt, length) else self.EOS
         if adapter is not None and token < 256:
             token = bytes([token]).upper()[0]
         return Choice(token, () if logprobs is None else ((token, 0.0),) * (1 + min(logprobs, 1)))

@@ -7,6 +7,7 @@ that dies costs nobody an answer of which nothing was handed out.
 import asyncio
 import hashlib
 import os
+import random
 import signal
 from contextlib import asynccontextmanager
 
@@ -154,6 +155,36 @@ def test_what_cannot_be_served_is_refused_before_the_first_chunk(runner, generat
         runner.run(generator.generate(wanted))
     assert generator.status().in_flight == 0
     assert runner.run(answer(generator, request("still here")))[0] == "still here"
+
+
+def test_comings_and_goings_at_random_lose_no_slot(runner, generator):
+    rng = random.Random(8)
+
+    async def visitor(number):
+        async with await generator.generate(
+            GenerationRequest(f"visitor {number} " * 9, f"user:{number % 7}")
+        ) as stream:
+            stays = rng.choice((0, 1, 3, 1000))
+            async for chunk in stream:
+                stays -= 1
+                if stays < 0:
+                    return "left"
+                if chunk.finish is not None:
+                    return "read"
+        return "left"
+
+    async def scenario():
+        calls = [asyncio.ensure_future(visitor(number)) for number in range(120)]
+        for call in rng.sample(calls, 30):
+            await asyncio.sleep(0)
+            call.cancel()
+        ends = await asyncio.gather(*calls, return_exceptions=True)
+        return ends, await answer(generator, request("last"))
+
+    ends, last = runner.run(scenario())
+    assert {"left", "read"} <= {end for end in ends if isinstance(end, str)}
+    assert all(isinstance(end, str | asyncio.CancelledError) for end in ends)
+    assert last[0] == "last" and generator.status().in_flight == 0
 
 
 def test_a_connect_from_inside_the_worker_fails(runner, generator):

@@ -5,6 +5,7 @@ import hashlib
 import json
 from contextlib import asynccontextmanager
 
+import numpy as np
 import pytest
 
 from appliance.config import GenerationConfig
@@ -33,6 +34,9 @@ def folder(tmp_path_factory):
     write_decoder(folder / "unknown.gguf", TINY, seed=7, architecture="banana")
     write_decoder_lora(folder / "lora.gguf", TINY, seed=1)
     write_decoder_lora(folder / "foreign.gguf", TINY.__class__(32, 2, 1, 2, 64, 512, 512), seed=1)
+    # Both pass the loader's checks and break the arithmetic.
+    write_decoder_lora(folder / "integers.gguf", TINY, seed=1, kind=np.int32)
+    write_decoder_lora(folder / "nan.gguf", TINY, seed=1, scale=float("nan"))
     whole = (folder / "good.gguf").read_bytes()
     (folder / "truncated.gguf").write_bytes(whole[: len(whole) // 2])
     (folder / "text.gguf").write_bytes(b"PK\3\4 no GGUF at all" * 50)
@@ -44,10 +48,10 @@ def sha256(path) -> str:
 
 
 @asynccontextmanager
-async def running(folder, name="good", **values):
+async def running(folder, name="good", on_event=lambda event: None, **values):
     path = folder / f"{name}.gguf"
     wanted = {"threads": 1, "slots": 2, "context_tokens": 256, "step_tokens": 64, "restart_backoff_s": 0.01} | values
-    generator = await Generator.start(GenerationConfig(**wanted), path, sha256(path), folder)
+    generator = await Generator.start(GenerationConfig(**wanted), path, sha256(path), folder, on_event=on_event)
     try:
         yield generator
     finally:
@@ -91,6 +95,24 @@ def test_a_model_that_does_not_fit_is_refused_with_the_figures(folder):
     assert "generation.memory_bytes_max" in caught.value.hint
 
 
+def test_an_adapter_that_kills_the_worker_is_refused_from_then_on_and_the_model_serves_again(folder):
+    async def scenario():
+        events = []
+        async with running(folder, on_event=events.append) as generator:
+            for name, death in (("integers", "SIG"), ("nan", "not numbers")):
+                path = folder / f"{name}.gguf"
+                with pytest.raises(SpecialistFileInvalid, match=death):
+                    await generator.load(name, path, sha256(path))
+                assert (await answer(generator, "a"))[1].usage.generated_tokens > 0
+            with pytest.raises(SpecialistFileInvalid, match="refused from now on"):
+                await generator.load("integers", folder / "integers.gguf", "")
+            return generator.status(), [event.kind for event in events]
+
+    status, kinds = asyncio.run(scenario())
+    assert status.restarts == 1 and status.refused_adapters == ("integers",) and status.adapters == ()
+    assert kinds.count("worker_died") == 1
+
+
 @pytest.mark.parametrize("name", ["looping", "reaching"])
 def test_a_chat_template_that_misbehaves_costs_its_chats_only(folder, name):
     async def scenario():
@@ -119,7 +141,7 @@ def test_a_real_model_answers_chats_schemas_and_adapters_through_the_worker(fold
             chat = (Message("system", "the note"), Message("user", "pain"))
             first, second = await asyncio.gather(answer(generator, chat), answer(generator, chat))
             schema = {"type": "object", "properties": {"a": {"enum": [1, "x"]}}, "required": ["a"]}
-            bound, _ = await answer(generator, chat, json_schema=schema, max_tokens=100)
+            bound, finish = await answer(generator, chat, json_schema=schema, max_tokens=100)
             await generator.load("lora", folder / "lora.gguf", sha256(folder / "lora.gguf"))
             adapted, _ = await answer(generator, chat, adapter="lora")
             with pytest.raises(SpecialistFileInvalid):
@@ -128,12 +150,12 @@ def test_a_real_model_answers_chats_schemas_and_adapters_through_the_worker(fold
                 await answer(generator, "pain " * 300)
             with pytest.raises(InvalidRequest, match="grammar cannot be used"):
                 await answer(generator, "a", grammar="root ::= missing")
-            return first, second, bound, adapted, await answer(generator, chat), generator.status()
+            return first, second, bound, finish, adapted, await answer(generator, chat), generator.status()
 
-    first, second, bound, adapted, again, status = asyncio.run(scenario())
+    first, second, bound, finish, adapted, again, status = asyncio.run(scenario())
     assert first[0] == second[0] == again[0] != adapted
     assert json.loads(bound) in ({"a": 1}, {"a": "x"})
-    assert again[1].usage.reused_tokens > 0
+    assert finish.usage.reused_tokens > 32
     assert status.restarts == 0 and status.chat and status.architecture == "llama" and status.memory_bytes > 0
     assert status.device.startswith(("CPU", "GPU"))
 

@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.engine.generation.scheduler import (
+    DRAFTING_MAX,
+    DRAFTS_TRIED,
     PATIENCE,
     QUANTUM,
     Copy,
@@ -363,6 +365,30 @@ def test_guesses_save_steps_and_change_nothing():
     assert machine.answers[1] == answer
     assert len([plan for plan in machine.plans if plan.pieces]) <= 1 + -(-len(answer) // 4)
     assert machine.scheduler.counters.accepted_tokens > 0
+
+
+def test_who_guesses_badly_stops_guessing_and_a_full_batch_does_not_begin():
+    machine = Machine(limits(), lambda tokens: (21, 21))
+    machine.add(1, [3, 1, 4], tokens_max=40, speculates=True)
+    machine.run()
+    assert 0 < machine.scheduler.counters.drafted_tokens <= DRAFTS_TRIED + 2
+    machine = Machine(limits(), lambda tokens: (21, 21))
+    for number in range(DRAFTING_MAX + 1):
+        machine.add(number, [3, 1, 4 + number], tokens_max=2, speculates=True)
+    machine.run()
+    assert machine.scheduler.counters.drafted_tokens == 0
+
+
+def test_a_borrowed_slot_is_idle_and_forgets_what_it_held():
+    machine = Machine(limits(slots=2))
+    machine.add(1, [5] * 40, tokens_max=30)
+    machine.step()
+    number = machine.scheduler.borrow()
+    assert machine.scheduler.slots[number].sequence is None and not machine.scheduler.slots[number].tokens
+    machine.add(2, [6] * 40, tokens_max=30)
+    machine.step()
+    assert machine.scheduler.borrow() is None
+    machine.run()
 
 
 def test_tokens_are_never_asked_for_beyond_the_context():

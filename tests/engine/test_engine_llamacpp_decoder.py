@@ -210,7 +210,8 @@ def test_guesses_never_change_a_greedy_answer(decoder, alone):
     batch = Batch(decoder)
     for number, prompt in enumerate(PROMPTS):
         batch.add(number, prompt * 2, count=60, speculates=True)
-    batch.run()
+        if number % 2:  # guesses are made while few run
+            batch.run()
     for number, prompt in enumerate(PROMPTS):
         alone.check(batch.answers[number], prompt * 2, 60)
     assert batch.scheduler.counters.drafted_tokens > batch.scheduler.counters.accepted_tokens > 0

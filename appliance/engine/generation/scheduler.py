@@ -34,6 +34,8 @@ import numpy as np
 PATIENCE = 8
 QUANTUM = 8
 SHARED_TOKENS_MIN = 32  # a shorter common prefix is computed again: that costs less than copying a slot
+DRAFTING_MAX = 2  # with more sequences a guess costs as much as a token and cannot pay on a CPU
+DRAFTS_TRIED = 16  # after so many guesses a sequence of which less than half were right guesses no more
 COST_TOKENS_MAX = 512  # of an answer whose length nobody knows, in the fair order
 
 Reason = Literal["stop", "length", "cancelled", "deadline", "failed"]
@@ -68,6 +70,8 @@ class Sequence:
     computed: int = field(init=False, default=0)  # tokens whose keys and values are in the slot
     reused: int = field(init=False, default=0)
     passed: int = field(init=False, default=0)
+    drafted: int = field(init=False, default=0)
+    accepted: int = field(init=False, default=0)
     awaits: tuple[int, int] | None = field(init=False, default=None)  # a running sequence and how far it must come
 
     def __post_init__(self) -> None:
@@ -77,6 +81,10 @@ class Sequence:
     @property
     def generated(self) -> int:
         return len(self.tokens) - self.prompt
+
+    @property
+    def guesses_well(self) -> bool:
+        return self.speculates and (self.drafted < DRAFTS_TRIED or 2 * self.accepted >= self.drafted)
 
     @property
     def missing(self) -> int:
@@ -241,6 +249,15 @@ class Scheduler:
                 self._clear(number)
         return finished
 
+    def borrow(self) -> int | None:
+        """An idle slot to try something in; what it held is forgotten. None: all are in use."""
+        idle = [number for number, slot in enumerate(self.slots) if slot.sequence is None]
+        if not idle:
+            return None
+        number = min(idle, key=lambda place: self.slots[place].used)
+        self._clear(number)
+        return number
+
     def reset(self) -> list[Finished]:
         """Fail what runs and forget every slot: a step failed and nobody knows what they hold."""
         finished = [done for number in list(self.running) if (done := self.cancel(number, "failed")) is not None]
@@ -278,8 +295,10 @@ class Scheduler:
             sequence.tokens.extend(outcome.tokens)
             self.counters.generated_tokens += len(outcome.tokens)
             self.counters.prompt_tokens += max(0, min(sequence.prompt, sequence.computed) - piece.start)
+            accepted = max(0, len(outcome.tokens) - 1)
+            sequence.drafted, sequence.accepted = sequence.drafted + piece.drafts, sequence.accepted + accepted
             self.counters.drafted_tokens += piece.drafts
-            self.counters.accepted_tokens += max(0, len(outcome.tokens) - 1)
+            self.counters.accepted_tokens += accepted
             if outcome.failed:
                 finished.append(self._finish(sequence, "failed"))
             elif outcome.ended:
@@ -345,7 +364,7 @@ class Scheduler:
                 budget -= shares[entry.id]
         pieces = [self._prompt_piece(entry, shares[entry.id]) for entry in prefilling if shares[entry.id]]
         for entry in decoding:
-            drafts = self._drafts(entry, budget)
+            drafts = self._drafts(entry, budget) if len(decoding) <= DRAFTING_MAX else ()
             budget -= len(drafts)
             tokens = (entry.tokens[-1], *drafts)
             pieces.append(Piece(entry.id, _slot(entry), entry.computed, tokens, samples=True, drafts=len(drafts)))
@@ -358,7 +377,7 @@ class Scheduler:
     def _drafts(self, entry: Sequence, budget: int) -> tuple[int, ...]:
         # One token is sampled after the last draft, and the slot must have room for all of them.
         room = min(budget, entry.tokens_max - entry.generated - 1, self.limits.context_tokens - len(entry.tokens) - 1)
-        return self._propose(entry.tokens)[:room] if entry.speculates and room > 0 else ()
+        return self._propose(entry.tokens)[:room] if entry.guesses_well and room > 0 else ()
 
     # Admission and prefixes
 

@@ -22,11 +22,11 @@ from appliance.engine.echo import EchoDecoder
 from appliance.engine.generation import messages
 from appliance.engine.generation.decoder import DRAFTS_MAX, Choice, Decoder
 from appliance.engine.generation.model_file import estimate, read_header
-from appliance.engine.generation.scheduler import Finished, Limits, Piece, Sampled, Scheduler, Sequence
+from appliance.engine.generation.scheduler import Finished, Limits, Piece, Plan, Sampled, Scheduler, Sequence, Trim
 from appliance.engine.generation.speculation import propose
 from appliance.engine.generation.template import ChatTemplate
 from appliance.engine.generation.text import TextStream
-from appliance.engine.generation.values import TokenLogprob
+from appliance.engine.generation.values import Sampling, TokenLogprob
 from appliance.engine.isolation import IsolationVerdict, isolate
 from appliance.engine.llamacpp import LlamaDecoder
 from appliance.engine.protocol import WorkerChannel
@@ -40,9 +40,11 @@ from appliance.errors import (
     InvalidRequest,
     ModelFileRefused,
     QueueFull,
+    SpecialistFileInvalid,
     SpecialistNotFound,
 )
 
+_TRIAL = -1  # no request has this number
 CHARS_PER_TOKEN_MAX = 64  # a longer text could not fit into the context anyway and is not even tokenised
 
 
@@ -78,6 +80,7 @@ class GenerationWorker:
         self.answers: dict[int, _Answer] = {}
         self.adapters: dict[str, int] = {}  # with the bytes of their files
         self._template: ChatTemplate | None = None
+        self._loads: list[messages.LoadAdapter] = []  # wait for an idle slot to be tried in
 
     def step(self) -> None:
         """Take commands, waiting for one if there is nothing to do; then run one step."""
@@ -86,6 +89,8 @@ class GenerationWorker:
         while (command := self.channel.receive(wait=idle)) is not None:
             self._take(command)
             idle = False
+        while self._loads and (slot := self.scheduler.borrow()) is not None:
+            self._load(self._loads.pop(0), slot)
         plan = self.scheduler.schedule(time.monotonic())
         self._close(plan.finished)
         if not plan.pieces and not plan.memory:
@@ -110,7 +115,7 @@ class GenerationWorker:
                 self._forget(command.request_id)
                 self.scheduler.cancel(command.request_id)
             case messages.LoadAdapter():
-                self._load(command)
+                self._loads.append(command)
             case protocol.Unload():
                 self._unload(command.key)
             case protocol.Ping():
@@ -184,17 +189,17 @@ class GenerationWorker:
             self._template = ChatTemplate(facts.chat_template, bos=facts.bos, eos=facts.eos)
         return self._template.render(command.chat or [], command.tools or None)
 
-    def _load(self, command: messages.LoadAdapter) -> None:
+    def _load(self, command: messages.LoadAdapter, slot: int) -> None:
         self.channel.send(protocol.Loading(command.key))
         try:
             if command.key not in self.adapters:
-                self._load_adapter(command)
+                self._load_adapter(command, slot)
         except ApplianceError as error:
             self.channel.send(protocol.LoadRefused(command.key, error.code, error.message, error.hint))
         else:
             self.channel.send(protocol.Loaded(command.key, self._memory_bytes()))
 
-    def _load_adapter(self, command: messages.LoadAdapter) -> None:
+    def _load_adapter(self, command: messages.LoadAdapter, slot: int) -> None:
         if len(self.adapters) >= self.start.adapters_max:
             raise ModelFileRefused(
                 f"{len(self.adapters)} adapters are loaded, which is the most generation.adapters_max allows",
@@ -205,7 +210,25 @@ class GenerationWorker:
             size = path.stat().st_size
             check_memory(size, max(0, self.start.memory_bytes_max - self._memory_bytes()), f"the adapter {path.name}")
             self.decoder.load_adapter(command.key, descriptor_path(file, path))
+        self._try_out(command.key, slot)
         self.adapters[command.key] = size
+
+    def _try_out(self, key: str, slot: int) -> None:
+        """Run a token, so that a file that breaks the arithmetic is caught while it is known which file it is."""
+        piece = Piece(_TRIAL, slot, 0, (0,), samples=True)
+        self.decoder.open(_TRIAL, Sampling(temperature=0), seed=0, grammar=None, logprobs=None, prompt=1)
+        try:
+            self.decoder.run(Plan(key, (Trim(slot, 0),), (piece,), ()))
+            self.decoder.choose(_TRIAL, 0)
+        except EngineUnavailable:
+            self.decoder.unload_adapter(key)
+            raise SpecialistFileInvalid(
+                "the adapter makes the model compute values that are not numbers",
+                hint="install the file again from its source",
+            ) from None
+        finally:
+            self.decoder.close(_TRIAL)
+            self.decoder.run(Plan(None, (Trim(slot, 0),), (), ()))
 
     def _unload(self, key: str) -> None:
         for done in self.scheduler.forget(key):
