@@ -54,7 +54,7 @@ def test_a_specialist_is_opened_by_keyboard_tried_and_compared_on_the_same_text(
     cards = page.locator(".specialist-cards > li")
     expect(cards).to_have_count(5)
     expect(cards.first).to_contain_text("98.3 % Recall")
-    expect(cards.first).to_contain_text("on 318 held-back items")
+    expect(cards.first).to_contain_text("on 318 items: the tenth")
     expect(cards.first).to_contain_text("1.1.0, since 24 Nov 2026")
     page.get_by_role("button", name="Open Chemicals and diseases").press("Enter")
     expect(page.locator("#specialist h2")).to_be_focused()
