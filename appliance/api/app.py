@@ -15,6 +15,7 @@ from appliance.api import (
     routes_audit_keeping,
     routes_audit_search,
     routes_audit_state,
+    routes_finding,
     routes_routing,
     routes_specialists,
     routes_system,
@@ -48,6 +49,7 @@ def create_api(appliance: Appliance) -> FastAPI:
         routes_system,
         routes_routing,  # before those of a named specialist: `auto` names none
         routes_text,
+        routes_finding,
         routes_specialists,
         routes_audit,
         routes_audit_search,

@@ -19,6 +19,7 @@ from appliance.cli import (
     audit_search,
     doctor,
     evaluate,
+    find,
     init,
     keys,
     models,
@@ -46,6 +47,7 @@ app.command("serve")(serve.serve)
 app.command("deidentify")(text.deidentify)
 app.command("run")(text.run_specialist)
 app.command("route")(route.route_text)
+app.command("find")(find.find)
 app.command("evaluate")(evaluate.evaluate_specialist)
 app.command("doctor")(doctor.doctor)
 for name, command in (

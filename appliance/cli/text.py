@@ -99,7 +99,7 @@ def run_specialist(
 async def _deidentify(
     config: Config, file: str, request_for: Callable[[str], SpecialistRequest], receipt: Path | None, as_json: bool
 ) -> None:
-    text = _read_text(file, config.limits.text_chars_max)
+    text = read_text(file, config.limits.text_chars_max)
     wanted = request_for(text)
     async with open_appliance(config, via="cli", specialists=(wanted.specialist,)) as appliance:
         released = await answer(appliance, operator(), wanted)
@@ -130,7 +130,7 @@ def _summarise(released: Released[Answer], text: str) -> None:
     say(f"recorded as {receipt.record_id.hex()}, number {receipt.seq} under a signed checkpoint of {receipt.size}")
 
 
-def _read_text(file: str, chars_max: int) -> str:
+def read_text(file: str, chars_max: int) -> str:
     """The text of a file or of standard input. Raises `InvalidRequest` for what cannot be read as UTF-8."""
     bytes_max = 4 * chars_max  # the longest UTF-8 character
     name = "standard input" if file == "-" else file

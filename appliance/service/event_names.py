@@ -39,6 +39,7 @@ class EventName:
 _EXCHANGE = {
     "specialist.run": "a specialist was run on a text: accepted, then how it ended",
     "specialist.deidentify": "a text was de-identified: accepted, then how it ended",
+    "specialist.find": "passages of a document were sought: accepted, then how it ended",
     "specialist.evaluate": "a specialist was judged on labelled data: accepted, then its figures",
     "specialist.route": "the router was asked whose a text is: accepted, then what it chose and why not another",
     WINDOW: "one piece of a streamed answer, recorded before it left",

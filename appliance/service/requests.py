@@ -104,7 +104,7 @@ async def answer(appliance: Appliance, principal: Principal, request: Specialist
     record cannot be made (nothing is released), `QueueFull`, `EngineUnavailable`, `DeadlineExceeded` from the engine.
     """
     started = time.monotonic()
-    about: dict[str, AttributeValue] = {**appliance.process, "requested": _recordable_id(request.specialist)}
+    about: dict[str, AttributeValue] = {**appliance.process, "requested": recordable_id(request.specialist)}
     about |= dict(request.routed)
     async with recorded_exchange(appliance.audit, principal, _EVENTS[request.operation], about) as exchange:
         authorize(principal, Action.SPECIALIST_RUN)
@@ -193,7 +193,7 @@ _EVENTS = {Operation.RUN: "specialist.run", Operation.DEIDENTIFY: "specialist.de
 _SPECIALIST_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
-def _recordable_id(specialist: str) -> str:
+def recordable_id(specialist: str) -> str:
     """The id that was asked for. Anything else may be a note in the wrong field; no free text enters an envelope."""
     return specialist if _SPECIALIST_ID.fullmatch(specialist) else "(not an id)"
 

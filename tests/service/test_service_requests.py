@@ -35,7 +35,7 @@ from appliance.errors import (
     UnknownOption,
 )
 from appliance.service.appliance import Appliance
-from appliance.service.requests import Operation, SpecialistRequest, _recordable_id, answer, answer_content
+from appliance.service.requests import Operation, SpecialistRequest, answer, answer_content, recordable_id
 from appliance.specialists.registry import Registry
 from appliance.specialists.tokenization import WordPiece
 from appliance.storage.database import open_database
@@ -424,6 +424,6 @@ def test_parts_that_cannot_be_served_close_once_and_nothing_runs(opened, wanted,
 
 
 def test_note_in_the_wrong_field_does_not_enter_the_envelope():
-    assert _recordable_id("phi-deid") == "phi-deid"
-    assert _recordable_id("Margaret O'Neill, MRN 4471") == "(not an id)"
-    assert _recordable_id("a" * 65) == "(not an id)"
+    assert recordable_id("phi-deid") == "phi-deid"
+    assert recordable_id("Margaret O'Neill, MRN 4471") == "(not an id)"
+    assert recordable_id("a" * 65) == "(not an id)"

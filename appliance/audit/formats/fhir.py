@@ -73,6 +73,7 @@ DISPLAY = {
 CODES = {
     "specialist.run": Codes("rest", "operation", "E"),
     "specialist.deidentify": Codes("rest", "operation", "E"),
+    "specialist.find": Codes("rest", "operation", "E"),
     "specialist.route": Codes("rest", "operation", "E"),
     "specialist.evaluate": Codes("rest", "operation", "E"),
     "specialist.list": Codes(ACTIVITY, None, "R"),
