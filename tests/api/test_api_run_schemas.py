@@ -8,10 +8,13 @@ import pytest
 from pydantic import ValidationError
 
 from appliance.api.schemas import RunRequest, RunResponse, run_request, run_response
+from appliance.crypto.merkle import leaf_hash
 from appliance.service.requests import Answer
 from appliance.types import Findings, LabelScore, Material, Quote, Receipt, Span, SpecialistRef, Task
+from tests.audit.audit_records import header_of
 
-RECEIPT = Receipt(bytes(16), 0, bytes(32), 1, (), "test/log\n1\n\n")
+HEADER = header_of(0).encode()
+RECEIPT = Receipt(bytes(16), 0, leaf_hash(HEADER), 1, (), "test/log\n1\n\n", HEADER)
 REF = SpecialistRef("any", "1.0.0", "0" * 64, Task.TAG)
 COMMON = {"specialist", "receipt", "elapsed_ms"}
 BEST = LabelScore("urgent", 0.912345)

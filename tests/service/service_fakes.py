@@ -5,13 +5,16 @@ real signatures. Everything else in the tests of this room is the real thing.
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 
 from appliance.audit.log import RecordView
+from appliance.crypto.merkle import leaf_hash
 from appliance.errors import AuditUnavailable
 from appliance.types import AuditEvent, Outcome, Receipt
+from tests.audit.audit_records import header_of
 
 
 class Hold:
@@ -67,7 +70,8 @@ class MemoryLog:
         self.events.append(event)
         seq = len(self.events) - 1
         await self._hold(event, "after")
-        return Receipt(event.record_id, seq, bytes(32), seq + 1, (), "test/log\n1\n\n")
+        header = replace(header_of(seq), record_id=event.record_id).encode()
+        return Receipt(event.record_id, seq, leaf_hash(header), seq + 1, (), "test/log\n1\n\n", header)
 
     def records(self, after_seq: int | None = None, limit: int = 50) -> list[RecordView]:
         """Newest first, as the real reader gives them."""
