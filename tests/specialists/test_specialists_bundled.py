@@ -35,6 +35,6 @@ def test_a_bundled_file_is_complete_and_fits_this_release(path: Path) -> None:
     )
     assert manifest.feature_version in (0, FEATURE_VERSION)
     assert file.head.feature_count in (0, FEATURE_COUNT)
-    assert file.has_adapter
+    assert file.has_adapter != (manifest.id == "embed")  # the base's own vectors: nothing was trained
     assert all(source.licence and source.attribution for source in manifest.sources)
     assert manifest.sources and manifest.evaluation and manifest.limits and manifest.recipe_sha256
