@@ -36,7 +36,7 @@ from appliance.engine.generation.values import GenerationRequest, Sampling
 from benchmarks.random_decoder import SHAPES, write_decoder
 
 PROMPT_TOKENS = 8
-PREFIX_TOKENS, PREFIX_CLIENTS = 1000, 16
+CLIENTS, PREFIX_TOKENS = 16, 1000
 GREEDY = Sampling(temperature=0)
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -134,14 +134,14 @@ async def decode(model: Path, counts: list[int], tokens: int, threads: int, roun
     return rows
 
 
-async def prefix(model: Path, tokens: int, threads: int) -> dict[str, object]:
+async def prefix(model: Path, tokens: int, threads: int, length: int) -> dict[str, object]:
     """Clients with one beginning, with and without sharing it."""
     rng = np.random.default_rng(5)
-    beginning = (1, *map(int, rng.integers(400, 40_000, PREFIX_TOKENS - 1)))
-    texts = [(*beginning, *prompt[1:]) for prompt in prompts(PREFIX_CLIENTS, PROMPT_TOKENS, 6)]
+    beginning = (1, *map(int, rng.integers(400, 40_000, length - 1)))
+    texts = [(*beginning, *prompt[1:]) for prompt in prompts(CLIENTS, PROMPT_TOKENS, 6)]
     found = {}
     for share in (True, False):
-        values = {"slots": PREFIX_CLIENTS, "context_tokens": 1280, "share_prefixes": share}
+        values = {"slots": CLIENTS, "context_tokens": length + 256, "share_prefixes": share}
         generator = await started(model, threads, **values)
         try:
             await engine(generator, prompts(1, PROMPT_TOKENS, 0), 2)
@@ -149,7 +149,8 @@ async def prefix(model: Path, tokens: int, threads: int) -> dict[str, object]:
         finally:
             await generator.close()
     return {
-        "clients": PREFIX_CLIENTS,
+        "clients": CLIENTS,
+        "prefix_tokens": length,
         "shared": asdict(found[True]),
         "not_shared": asdict(found[False]),
         "first_token_ratio": found[True].first_s / found[False].first_s,
@@ -197,15 +198,15 @@ async def server(model: Path, count: int, tokens: int, threads: int) -> Run:
 
 async def against_server(model: Path, tokens: int, threads: int) -> dict[str, object]:
     """16 clients at each, one after the other."""
-    theirs = await server(model, PREFIX_CLIENTS, tokens, threads)
-    generator = await started(model, threads, slots=PREFIX_CLIENTS)
+    theirs = await server(model, CLIENTS, tokens, threads)
+    generator = await started(model, threads, slots=CLIENTS)
     try:
         await engine(generator, prompts(2, PROMPT_TOKENS, 0), 4)
-        ours = await engine(generator, prompts(PREFIX_CLIENTS, PROMPT_TOKENS, 1), tokens)
+        ours = await engine(generator, prompts(CLIENTS, PROMPT_TOKENS, 1), tokens)
     finally:
         await generator.close()
     return {
-        "clients": PREFIX_CLIENTS,
+        "clients": CLIENTS,
         "engine": asdict(ours),
         "server": asdict(theirs),
         "wall_ratio": ours.rate / theirs.rate,
@@ -222,6 +223,7 @@ async def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--prefix", action="store_true")
+    parser.add_argument("--prefix-tokens", type=int, default=PREFIX_TOKENS)
     parser.add_argument("--server", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -230,14 +232,14 @@ async def main() -> None:
             shape = replace(SHAPES[name], positions=2048)
             write_decoder(model, shape, seed=1, kind=gguf.GGMLQuantizationType.Q4_0)
             print(f"{name}, {arguments.threads} thread(s), {arguments.tokens} tokens each", flush=True)
+            tokens, threads = arguments.tokens, arguments.threads
             if arguments.prefix:
-                print(json.dumps(await prefix(model, arguments.tokens, arguments.threads), indent=1), flush=True)
+                found = await prefix(model, tokens, threads, arguments.prefix_tokens)
+                print(json.dumps(found, indent=1), flush=True)
             elif arguments.server:
-                print(
-                    json.dumps(await against_server(model, arguments.tokens, arguments.threads), indent=1), flush=True
-                )
+                print(json.dumps(await against_server(model, tokens, threads), indent=1), flush=True)
             else:
-                await decode(model, arguments.sequences, arguments.tokens, arguments.threads, arguments.rounds)
+                await decode(model, arguments.sequences, tokens, threads, arguments.rounds)
 
 
 if __name__ == "__main__":

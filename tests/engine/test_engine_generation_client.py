@@ -148,6 +148,8 @@ def test_an_adapter_answers_for_its_requests_only(runner, generator, model):
         (request(json_schema={"$ref": "#"}), InvalidRequest),
         (request(grammar='root ::= "a"'), InvalidRequest),  # the echo backend has no model to guide
         (request((Message("user", "x", {"odd": object()}),)), InvalidRequest),
+        (request((Message("user", "x", {"odd": 2**70}),)), InvalidRequest),
+        (request((Message("user", "x", {"odd": "\ud800"}),)), InvalidRequest),
     ],
 )
 def test_what_cannot_be_served_is_refused_before_the_first_chunk(runner, generator, wanted, kind):

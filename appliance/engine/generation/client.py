@@ -68,7 +68,8 @@ _REFUSALS: dict[str, type[ApplianceError]] = {
 
 
 class GenerationStream:
-    """The answer to one request. Iterate it once; use it as a context manager, or call `aclose` when leaving early."""
+    """The answer to one request. Iterate it once, inside `async with`: a stream that is neither read nor left keeps
+    its place in the engine's bound."""
 
     def __init__(self, generator: Generator, command: messages.Generate, limit_s: float) -> None:
         self._generator = generator
@@ -255,7 +256,7 @@ class Generator:
         try:
             if protocol.wire_bytes(command) > self._config.message_bytes_max:
                 raise InputTooLong("the request is longer than a message to the engine may be", hint="shorten it")
-        except (TypeError, ValueError, RecursionError):
+        except (TypeError, ValueError, OverflowError, RecursionError):
             raise InvalidRequest("the chat or its tools hold something that is no JSON value") from None
         stream = GenerationStream(self, command, limit_s)
         self._streams[stream.number] = stream

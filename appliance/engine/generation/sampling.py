@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import fields
 
 from appliance.engine.generation.grammar import check_grammar, grammar_of_schema
-from appliance.engine.generation.values import GenerationRequest, Sampling
+from appliance.engine.generation.values import GenerationRequest, Message, Sampling
 from appliance.errors import InputEmpty, InputNotText, InputTooLong, InvalidRequest, UnknownOption
 
 STOPS_MAX, STOP_CHARS_MAX = 16, 256
 LOGPROBS_MAX = 20
 MESSAGES_MAX, TOOLS_MAX = 2048, 128
+TOKEN_IDS = 2**31
 SEEDS = 2**32 - 1  # llama.cpp takes the last 32-bit value for "draw one"
 _BOUNDS: dict[str, tuple[float, float]] = {
     "temperature": (0.0, 2.0),
@@ -90,9 +91,13 @@ def _check_prompt(request: GenerationRequest) -> None:
     if isinstance(request.prompt, str):
         _check_text(request.prompt)
         return
-    texts = [entry for entry in request.prompt if not isinstance(entry, int)]
+    texts = [entry for entry in request.prompt if isinstance(entry, Message)]
     if not texts:
+        if any(not isinstance(entry, int) or not 0 <= entry < TOKEN_IDS for entry in request.prompt):
+            raise InvalidRequest("a prompt of token ids holds something that is none")
         return
+    if len(texts) != len(request.prompt):
+        raise InvalidRequest("a prompt is either messages or token ids")
     if len(texts) > MESSAGES_MAX or len(request.tools) > TOOLS_MAX:
         raise InputTooLong(
             f"a chat may have {MESSAGES_MAX} messages and {TOOLS_MAX} tools", hint="leave out the oldest messages"
