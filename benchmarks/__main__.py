@@ -30,6 +30,9 @@ def main() -> None:
     run("audit_verify", "--folder", str(FOLDER))
     run("deidentify", "--home", str(home))
     run("encode", "--base", str(weights))
+    run("generate")
+    run("generate", "--prefix")
+    run("generate", "--server")
 
 
 def run(module: str, *options: str) -> None:
