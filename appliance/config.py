@@ -281,6 +281,7 @@ class TeachingConfig(_Section):
     jobs_max: int = Field(default=2, ge=1, le=16)  # that run or wait at a time
     jobs_kept_max: int = Field(default=16, ge=1, le=256)
     job_s: float = Field(default=3600.0, gt=0)
+    niceness: int = Field(default=10, ge=0, le=19)  # of the process that teaches: whoever serves comes first
 
 
 class _Settings(BaseSettings):

@@ -58,6 +58,7 @@ thing, and what to do. `hint` is the remedy on a line of its own. No message car
     │   └── HomeInUse
     ├── ConfigInvalid
     ├── ExtraMissing                needs a part of the product that is not installed
+    ├── TrainingFailed              a run stopped before it had a result
     └── ServerUnavailable           a client of the API could not reach it
 """
 
@@ -288,6 +289,10 @@ class ConfigInvalid(ApplianceError):
 
 class ExtraMissing(ApplianceError):
     code = "extra_missing"
+
+
+class TrainingFailed(ApplianceError):
+    code = "training_failed"
 
 
 class ServerUnavailable(ApplianceError):

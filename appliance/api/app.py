@@ -19,6 +19,7 @@ from appliance.api import (
     routes_routing,
     routes_specialists,
     routes_system,
+    routes_teaching,
     routes_text,
 )
 from appliance.api.denied import note_error
@@ -51,6 +52,7 @@ def create_api(appliance: Appliance) -> FastAPI:
         routes_text,
         routes_finding,
         routes_specialists,
+        routes_teaching,
         routes_audit,
         routes_audit_search,
         routes_audit_keeping,

@@ -72,6 +72,7 @@ STATUS: dict[type[errors.ApplianceError], int] = {
     errors.HomeInUse: 409,
     errors.ConfigInvalid: 500,
     errors.ExtraMissing: 501,
+    errors.TrainingFailed: 500,
     errors.ServerUnavailable: 503,
 }
 

@@ -97,3 +97,68 @@ def trusted_key_body(row: TrustedKeyRow) -> TrustedKeyBody:
         added_at=datetime.fromtimestamp(row.added_ms / 1000, UTC),
         added_by=row.added_by,
     )
+
+
+class ColumnProblem(_Body):
+    """Something odd about a table. `severity`: note, warning, or refusal, which ends the matter. `lines`: the first."""
+
+    code: str
+    severity: Literal["note", "warning", "refusal"]
+    message: str
+    rows: int
+    lines: list[int]
+
+
+class LabelRows(_Body):
+    """How many different texts carry a label."""
+
+    label: str
+    rows: int
+
+
+class TableBody(_Body):
+    """A table that was read: what is in it, never a text of it. `table` names it for a job, for an hour.
+
+    `text_column` and `label_column` were detected or named; a person confirms them by starting a job with them.
+    `ready`: something can be learned from it.
+    """
+
+    table: str
+    columns: list[str]
+    text_column: str
+    label_column: str
+    encoding: str
+    rows: int
+    texts: int
+    labels: list[LabelRows]
+    problems: list[ColumnProblem]
+    ready: bool
+    sha256: str
+
+
+class TeachingRequest(_Body):
+    """What shall be taught from which table. `multi_label`: a cell holds several labels with `;` between.
+
+    `lora`: adapters are trained from a recipe (`appliance specialists train`), not from a table.
+    """
+
+    table: str = Field(max_length=64)
+    id: str = Field(max_length=64)
+    name: str = Field(default="", max_length=300)
+    text_column: str | None = Field(default=None, max_length=1000)
+    label_column: str | None = Field(default=None, max_length=1000)
+    multi_label: bool = False
+    lora: Literal[False] = False
+
+
+class TeachingJobBody(_Body):
+    """A job. `report` once it is done: metrics with intervals, per label, confusion, problems; `error` if it failed."""
+
+    job: str
+    id: str
+    version: str
+    state: Literal["waiting", "running", "done", "failed", "cancelled", "submitted"]
+    progress: float
+    step: str
+    report: dict[str, Any] | None
+    error: dict[str, Any] | None

@@ -1,8 +1,8 @@
 """One table from error classes to exit statuses, so that scripts can tell what happened.
 
 0 success · 1 internal error · 2 usage (Typer's) · 3 some lines of a batch failed · 4 input refused · 5 not allowed
-6 not found or already there · 7 engine · 8 model file · 9 audit log cannot record · 10–16, 30 what `auditverify`
-found · 20 wrong key · 21 data folder · 22 configuration, or a part that is not installed
+6 not found or already there · 7 engine, training · 8 model file · 9 audit log cannot record
+10–16, 30 what `auditverify` found · 20 wrong key · 21 data folder · 22 configuration, or a part that is not installed
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ EXIT_CODES: dict[type[errors.ApplianceError], int] = {
     errors.HomeError: 21,
     errors.ConfigInvalid: 22,
     errors.ExtraMissing: 22,
+    errors.TrainingFailed: 7,
     errors.ServerUnavailable: 7,
 }
 

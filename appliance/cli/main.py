@@ -27,6 +27,7 @@ from appliance.cli import (
     serve,
     specialist_life,
     specialists,
+    teaching,
     text,
     users,
     witness,
@@ -63,6 +64,8 @@ for name, command in (
     ("keys", specialist_life.keys),
     ("trust", specialist_life.trust),
     ("distrust", specialist_life.distrust),
+    ("teach", teaching.teach),
+    ("train", teaching.train),
 ):
     specialists.commands.command(name)(command)
 app.add_typer(specialists.commands, name="specialists")

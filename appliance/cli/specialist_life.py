@@ -30,7 +30,7 @@ from appliance.cli.terminal import (
     say,
 )
 from appliance.config import Config
-from appliance.errors import InvalidRequest
+from appliance.errors import InputTooLong, InvalidRequest
 from appliance.service import specialist_life
 from appliance.service.accounts import sign_in, sign_out
 from appliance.service.appliance import open_appliance, open_directory, open_log, open_registry
@@ -91,8 +91,8 @@ def install(
         beside = file.with_name(f"{file.name}.sig")
         signed_by = signature or (beside if beside.exists() else None)
         upload = Upload(
-            _read(file, config.specialists.file_bytes_max),
-            _read(signed_by, SIGNATURE_BYTES_MAX) if signed_by else None,
+            read_upload(file, config.specialists.file_bytes_max),
+            read_upload(signed_by, SIGNATURE_BYTES_MAX) if signed_by else None,
             reason,
         )
     card = run(
@@ -251,7 +251,7 @@ def sign(
     """
     config = configured(home)
     with reported():
-        content = _read(file, config.specialists.file_bytes_max)
+        content = read_upload(file, config.specialists.file_bytes_max)
         pem = _read_key(key)
         passphrase = _secret("passphrase of the key") if ask else None
         target = out or file.with_name(f"{file.name}.sig")
@@ -352,20 +352,21 @@ def _row(card: dict[str, Any]) -> tuple[str, ...]:
     return tuple(str(card[name] or "").replace("_", " ") for name in names)
 
 
-def _read(path: Path, bytes_max: int) -> bytes:
+def read_upload(path: Path, bytes_max: int) -> bytes:
+    """A file to be sent. Raises `InvalidRequest` if it cannot be read or is larger than `bytes_max`."""
     try:
         with path.open("rb") as file:
             content = file.read(bytes_max + 1)
     except OSError as error:
         raise InvalidRequest(f"cannot read {path}: {error.strerror}", hint="check the path and its mode") from None
     if len(content) > bytes_max:
-        raise InvalidRequest(f"{path} is larger than {bytes_max} bytes", hint="is it the right file?")
+        raise InputTooLong(f"{path} is larger than {bytes_max} bytes", hint="send less of it; is it the right file?")
     return content
 
 
 def _read_key(path: Path) -> str:
     try:
-        return _read(path, _KEY_BYTES_MAX).decode("ascii")
+        return read_upload(path, _KEY_BYTES_MAX).decode("ascii")
     except UnicodeDecodeError:
         raise InvalidRequest(f"{path} is not a key in PEM", hint="it begins with -----BEGIN") from None
 

@@ -31,6 +31,7 @@ from appliance.service.event_names import STARTED
 from appliance.service.events import SYSTEM, Via, new_event
 from appliance.service.home import check_home, check_marker
 from appliance.service.recovery import close_abandoned, recover
+from appliance.service.training import Teaching, open_teaching
 from appliance.service.unlocking import open_unlocked
 from appliance.specialists.base_model import MINILM, open_base_model
 from appliance.specialists.registry import Registry, SpecialistEntry
@@ -63,6 +64,7 @@ class Appliance:
     process: Mapping[str, AttributeValue]
     anchors: Anchors | None = None  # opened by a server
     examples: ExampleVectors = field(default_factory=ExampleVectors)
+    teaching: Teaching | None = None  # of a server
 
 
 @asynccontextmanager
@@ -109,8 +111,9 @@ async def open_appliance(
         denials = Denials(log, config.limits.denials_per_minute)
         anchors = await stack.enter_async_context(anchored(config, log)) if via == "server" else None
         examples = ExampleVectors(await asyncio.to_thread(bundled_vectors, MINILM.weights_sha256))
+        teaching = await stack.enter_async_context(open_teaching(config)) if via == "server" else None
         appliance = Appliance(
-            config, via, directory, log, registry, engine, wordpiece, denials, process, anchors, examples
+            config, via, directory, log, registry, engine, wordpiece, denials, process, anchors, examples, teaching
         )
         if via == "server" and log.quarantine is None:  # a quarantined log is served to be read
             await begin_retention(config, log)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from appliance.training.teaching.linear import fit
+from appliance.training.teaching.linear import fit, fit_targets
 
 
 def separable(scale=1.0, shift=0.0, rows=300):
@@ -62,3 +62,30 @@ def test_the_same_rows_give_the_same_head_and_progress_is_told():
     assert np.array_equal(first.weight, second.weight)
     assert [step for step, _ in heard] == list(range(1, len(heard) + 1))
     assert heard[-1][1] < heard[0][1]
+
+
+def test_several_labels_at_once_are_each_told_apart():
+    vectors, classes = separable()
+    targets = np.stack([classes == 0, classes != 2], axis=1).astype(np.float32)
+    head = fit_targets(vectors, targets, l2=1e-3, multi_label=True)
+    said = vectors @ head.weight + head.bias > 0
+    assert (said == targets.astype(bool)).mean() > 0.99
+
+
+def test_no_small_change_lowers_the_loss_of_several_labels():
+    vectors, classes = separable()
+    targets = np.stack([classes == 0, classes != 2], axis=1).astype(np.float32)
+    head = fit_targets(vectors, targets, l2=1e-2, multi_label=True)
+    scale = vectors.std(axis=0)
+
+    def loss(weight, bias):
+        logits = vectors @ weight + bias
+        surprise = (np.logaddexp(0, logits) - targets * logits).sum() / len(vectors)
+        return surprise + 0.5e-2 * ((weight * scale[:, None]) ** 2).sum()
+
+    here = loss(head.weight, head.bias)
+    assert here == pytest.approx(head.loss, abs=1e-4)
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        weight = head.weight + rng.normal(size=head.weight.shape) * 0.02 / scale[:, None]
+        assert loss(weight, head.bias + rng.normal(size=2) * 0.02) > here - 1e-5

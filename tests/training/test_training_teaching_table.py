@@ -134,3 +134,14 @@ def test_no_finding_repeats_a_text():
     secret = "Mrs. Haddad called about her account"
     _, findings = learned(f"text,label\n{secret},a\n{secret},b\nx,c\ny,d\n")
     assert all(secret not in finding.message for finding in findings)
+
+
+def test_several_labels_in_a_cell_are_one_set_in_any_order():
+    table = table_of("text,label\none,b; a\none,a;b\ntwo,a\nthree,;b;b;\n")
+    examples, findings = examples_of(table, Columns(0, 1), separator=";")
+    assert [(one.text, one.label, one.line) for one in examples] == [
+        ("one", "a;b", 2),
+        ("two", "a", 4),
+        ("three", "b", 5),
+    ]
+    assert codes(findings) == {"duplicates"}

@@ -1,10 +1,12 @@
-"""A linear head over the frozen base's text vectors: softmax regression, fitted by L-BFGS. NumPy only.
+"""A linear head over the frozen base's text vectors: softmax or logistic regression, fitted by L-BFGS. NumPy only.
 
-    head = fit(vectors, classes, count=5, l2=1e-4)
+    head = fit(vectors, classes, count=5, l2=1e-4)               # one label of many
+    head = fit_targets(vectors, targets, l2=1e-4, multi_label=True)    # several at once: a sigmoid each
     logits = vectors @ head.weight + head.bias
 
-Minimises mean cross-entropy + l2/2 * |weight|^2 over standardised inputs; the standardisation is folded into the
-returned weights. Deterministic. L-BFGS with backtracking: Nocedal and Wright, Numerical Optimization, 7.2.
+Minimises mean cross-entropy (of several labels at once, their sum) + l2/2 * |weight|^2 over standardised inputs; the
+standardisation is folded into the returned weights. Deterministic. L-BFGS with backtracking: Nocedal and Wright,
+Numerical Optimization, 7.2.
 """
 
 from __future__ import annotations
@@ -39,23 +41,43 @@ def fit(
     progress: Callable[[int, float], None] | None = None,
 ) -> LinearHead:
     """`vectors` (rows, inputs) float32, `classes` (rows,) from 0 to `count` - 1. `progress` hears step and loss."""
+    truth = np.zeros((len(classes), count), dtype=np.float32)
+    truth[np.arange(len(classes)), classes] = 1.0
+    return fit_targets(vectors, truth, l2=l2, multi_label=False, progress=progress)
+
+
+def fit_targets(
+    vectors: np.ndarray,
+    targets: np.ndarray,
+    *,
+    l2: float,
+    multi_label: bool,
+    progress: Callable[[int, float], None] | None = None,
+) -> LinearHead:
+    """`targets` (rows, classes) float32, 0 or 1; exactly one 1 a row unless `multi_label`."""
     mean = vectors.mean(axis=0)
     spread = vectors.std(axis=0)
     scale = np.where(spread > 1e-6, spread, 1.0).astype(np.float32)
     inputs = np.concatenate(((vectors - mean) / scale, np.ones((len(vectors), 1), np.float32)), axis=1)
-    truth = np.zeros((len(classes), count), dtype=np.float32)
-    truth[np.arange(len(classes)), classes] = 1.0
+    rows, count = targets.shape
 
     def loss_of(weight: np.ndarray) -> tuple[float, np.ndarray]:
         logits = inputs @ weight
-        logits -= logits.max(axis=1, keepdims=True)
-        likely = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        if multi_label:
+            said = 0.5 * (1.0 + np.tanh(0.5 * logits))
+            surprise = float((np.logaddexp(0.0, logits) - targets * logits).sum()) / rows
+        else:
+            logits -= logits.max(axis=1, keepdims=True)
+            likely = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+            said = np.exp(likely)
+            surprise = -float((targets * likely).sum()) / rows
         penalised = weight.copy()
         penalised[-1] = 0.0  # the bias is free
-        loss = -float((truth * likely).sum()) / len(classes) + 0.5 * l2 * float((penalised**2).sum())
-        return loss, inputs.T @ ((np.exp(likely) - truth) / len(classes)) + l2 * penalised
+        loss = surprise + 0.5 * l2 * float((penalised**2).sum())
+        return loss, inputs.T @ ((said - targets) / rows) + l2 * penalised
 
-    weight, loss = np.zeros((inputs.shape[1], count), dtype=np.float32), float(np.log(count))
+    weight = np.zeros((inputs.shape[1], count), dtype=np.float32)
+    loss = loss_of(weight)[0]
     for step, (point, value) in enumerate(_minimised(loss_of, weight), start=1):
         weight, loss = point, value
         if progress is not None:

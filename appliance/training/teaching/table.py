@@ -69,10 +69,14 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One labelled text that may be learned from."""
+    """One labelled text that may be learned from. `line`: where it stood first.
+
+    `label` of a table with several labels a row: all of them, sorted, with the separator between.
+    """
 
     text: str
     label: str
+    line: int = 0
 
 
 def read_table(content: bytes, *, bytes_max: int) -> Table:
@@ -174,8 +178,13 @@ def guess_columns(table: Table) -> Columns:
     return Columns(text, label)
 
 
-def examples_of(table: Table, columns: Columns) -> tuple[tuple[Example, ...], tuple[Finding, ...]]:
-    """The rows to learn from, each text once, and what was found. A finding of severity `refusal` ends the matter."""
+def examples_of(
+    table: Table, columns: Columns, *, separator: str = ""
+) -> tuple[tuple[Example, ...], tuple[Finding, ...]]:
+    """The rows to learn from, each text once, and what was found. A finding of severity `refusal` ends the matter.
+
+    `separator`: what stands between the labels of a row that may carry several.
+    """
     found: dict[str, Counter[str]] = defaultdict(Counter)
     first: dict[str, tuple[str, int]] = {}
     empty: list[int] = []
@@ -183,6 +192,8 @@ def examples_of(table: Table, columns: Columns) -> tuple[tuple[Example, ...], tu
     repeated = 0
     for row, line in zip(table.rows, table.lines, strict=True):
         text, label = row[columns.text].strip(), " ".join(row[columns.label].split())
+        if separator:
+            label = separator.join(labels_in(label, separator))
         key = normalised(text)
         if not key or not label:
             empty.append(line)
@@ -202,15 +213,30 @@ def examples_of(table: Table, columns: Columns) -> tuple[tuple[Example, ...], tu
         findings.append(
             Finding("duplicates", "note", f"{repeated} rows repeat a text; each text counts once", repeated)
         )
-    examples = tuple(Example(first[key][0], next(iter(labels))) for key, labels in found.items() if len(labels) == 1)
-    return examples, (*findings, *_class_findings(examples))
+    examples = tuple(Example(*_unpacked(first[key], labels)) for key, labels in found.items() if len(labels) == 1)
+    return examples, (*findings, *_class_findings(examples, separator))
 
 
-def _class_findings(examples: Sequence[Example]) -> list[Finding]:
-    sizes = Counter(example.label for example in examples)
+def labels_in(cell: str, separator: str) -> tuple[str, ...]:
+    """The labels of one cell, each once, sorted.
+
+    >>> labels_in("fees; card ;fees", ";")
+    ('card', 'fees')
+    """
+    if not separator:
+        return (cell,)
+    return tuple(sorted({part.strip() for part in cell.split(separator)} - {""}))
+
+
+def _unpacked(first: tuple[str, int], labels: Counter[str]) -> tuple[str, str, int]:
+    return first[0], next(iter(labels)), first[1]
+
+
+def _class_findings(examples: Sequence[Example], separator: str) -> list[Finding]:
+    sizes = Counter(label for example in examples for label in labels_in(example.label, separator))
     findings = []
     if len(sizes) < 2:
-        message = f"the table has {len(sizes)} label{'s' if len(sizes) != 1 else ''}: nothing can be told apart"
+        message = f"the table has {len(sizes)} label{'' if len(sizes) == 1 else 's'}: nothing can be told apart"
         findings.append(Finding("one_class", "refusal", message, len(sizes)))
     if len(sizes) > CLASSES_MAX:
         message = f"the table has {len(sizes)} labels, more than {CLASSES_MAX}: is this the right column?"
