@@ -52,7 +52,7 @@ from appliance.training.train import CHECKPOINT_FILE, GRADIENT_NORM_MAX, TRAINED
 
 PROGRESS_EVERY_S = 10.0
 EVALUATION_BATCH = 64
-HEAD_EXAMPLES_MAX = 4096  # sequences the first head is fitted to: a beginning, not the result
+HEAD_SEGMENTS_MAX = 4096  # segments the first head is fitted to: a beginning, not the result
 HEAD_L2 = 3e-3
 
 
@@ -100,8 +100,7 @@ def run(recipe: ClassifierRecipe, *, data: Path, base: Path, out: Path, seconds_
     if recipe.schedule.epochs > 1:
         examples = with_states(classifier, examples)
     if not (out / CHECKPOINT_FILE).exists():
-        rng = np.random.default_rng(recipe.schedule.seed)
-        some = [examples[place] for place in rng.permutation(len(examples))[:HEAD_EXAMPLES_MAX]]
+        some = some_of(examples, HEAD_SEGMENTS_MAX, np.random.default_rng(recipe.schedule.seed))
         begin_head(classifier, some, multi_label=recipe.multi_label)
     fit(classifier, recipe, examples, out, seconds_max)
     examples = examples_of(collection.development, recipe, encoding)
@@ -154,6 +153,15 @@ def examples_of(
     for sentence in labelled:
         documents.setdefault(sentence.group, []).append(sentence)
     return [example for sentences in documents.values() for example in document_of(sentences, encoding)]
+
+
+def some_of(
+    examples: Sequence[ClassifierExample], segments_max: int, rng: np.random.Generator
+) -> list[ClassifierExample]:
+    """Examples at random, until they have `segments_max` segments."""
+    order = rng.permutation(len(examples)).tolist()
+    before = np.cumsum([0] + [len(examples[place].targets) for place in order[:-1]])
+    return [examples[place] for place, count in zip(order, before.tolist(), strict=True) if count < segments_max]
 
 
 def with_states(classifier: Classifier, examples: Sequence[ClassifierExample]) -> list[ClassifierExample]:

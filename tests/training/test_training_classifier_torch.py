@@ -156,3 +156,14 @@ def test_a_run_that_was_cut_off_goes_on_after_its_last_epoch_and_ends_in_time(
     late.mkdir()
     fit(classifier(base), scheduled(1000), examples(), late, seconds_max=1e-9)
     assert torch.load(late / "checkpoint.pt", weights_only=True)["place"][1] == 0
+
+
+def test_the_first_head_sees_a_bounded_number_of_segments_at_random() -> None:
+    from appliance.training.train_classifier import some_of
+
+    documents = [next(document_of([Labelled("ab", ("card",))] * size, ENCODING)) for size in (1, 2, 3, 4, 5)]
+    chosen = some_of(documents, 6, np.random.default_rng(1))
+    counts = [len(example.targets) for example in chosen]
+    assert len(set(counts)) == len(counts)  # none twice
+    assert sum(counts[:-1]) < 6 <= sum(counts)
+    assert len(some_of(documents, 1000, np.random.default_rng(1))) == 5
