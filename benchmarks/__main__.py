@@ -29,6 +29,7 @@ def main() -> None:
     run("audit_append", "--folder", str(FOLDER))
     run("audit_verify", "--folder", str(FOLDER))
     run("deidentify", "--home", str(home))
+    run("batch", "--home", str(home))
     run("encode", "--base", str(weights))
     run("generate")
     run("generate", "--prefix")
