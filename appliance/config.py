@@ -179,7 +179,11 @@ class GenerationConfig(_Section):
     watchdog_s: float = Field(default=60.0, gt=0)
     restart_backoff_s: float = Field(default=0.25, gt=0)
     restart_backoff_max_s: float = Field(default=30.0, gt=0)
-    memory_bytes_max: int = Field(default=16 * 1024**3, ge=64 * 1024**2)
+    memory_bytes_max: int = Field(default=16 * 1024**3, ge=64 * 1024**2)  # of one model
+    memory_bytes_total: int = Field(default=24 * 1024**3, ge=64 * 1024**2)  # of all that are loaded
+    models_max: int = Field(default=4, ge=1, le=64)
+    window_s: float = Field(default=0.25, gt=0, le=10)  # of a streamed answer: one record, then it leaves
+    window_tokens: int = Field(default=64, ge=1, le=4096)
 
 
 class AuditConfig(_Section):

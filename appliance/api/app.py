@@ -16,6 +16,7 @@ from appliance.api import (
     routes_audit_search,
     routes_audit_state,
     routes_finding,
+    routes_generation,
     routes_routing,
     routes_specialists,
     routes_system,
@@ -51,6 +52,7 @@ def create_api(appliance: Appliance) -> FastAPI:
         routes_routing,  # before those of a named specialist: `auto` names none
         routes_text,
         routes_finding,
+        routes_generation,
         routes_specialists,
         routes_teaching,
         routes_audit,

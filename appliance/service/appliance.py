@@ -21,6 +21,7 @@ from appliance.audit.log import AuditLog
 from appliance.audit.root_source import unlock
 from appliance.config import Config
 from appliance.engine.client import Engine, EngineEvent
+from appliance.engine.generation.loaded import LoadedModels
 from appliance.errors import ApplianceError
 from appliance.service.anchoring import Anchors, anchored, ask_before_recording
 from appliance.service.audit_retention import begin_retention, expire_regularly
@@ -65,6 +66,7 @@ class Appliance:
     anchors: Anchors | None = None  # opened by a server
     examples: ExampleVectors = field(default_factory=ExampleVectors)
     teaching: Teaching | None = None  # of a server
+    writers: LoadedModels | None = None  # models that write, loaded at their first use
 
 
 @asynccontextmanager
@@ -101,6 +103,8 @@ async def open_appliance(
             raise engine
         if via == "cli":
             log.require_recording()  # a server is started all the same, to be read; a command says why it does nothing
+        writers = LoadedModels(config.generation, config.home.runtime, on_event=watcher.note)
+        stack.push_async_callback(writers.close)
         wanted = registry.list() if specialists is None else [registry.get(name) for name in specialists]
         for entry in wanted:
             await engine.load(entry.adapter())
@@ -112,9 +116,8 @@ async def open_appliance(
         anchors = await stack.enter_async_context(anchored(config, log)) if via == "server" else None
         examples = ExampleVectors(await asyncio.to_thread(bundled_vectors, MINILM.weights_sha256))
         teaching = await stack.enter_async_context(open_teaching(config)) if via == "server" else None
-        appliance = Appliance(
-            config, via, directory, log, registry, engine, wordpiece, denials, process, anchors, examples, teaching
-        )
+        rooms = (directory, log, registry, engine, wordpiece, denials)
+        appliance = Appliance(config, via, *rooms, process, anchors, examples, teaching, writers)
         if via == "server" and log.quarantine is None:  # a quarantined log is served to be read
             await begin_retention(config, log)
             await recover(directory, log, config.home)

@@ -42,6 +42,7 @@ _EXCHANGE = {
     "specialist.find": "passages of a document were sought: accepted, then how it ended",
     "specialist.evaluate": "a specialist was judged on labelled data: accepted, then its figures",
     "specialist.route": "the router was asked whose a text is: accepted, then what it chose and why not another",
+    "model.generate": "a model that writes was asked: accepted, then how it ended",
     WINDOW: "one piece of a streamed answer, recorded before it left",
     "review.completed": "a person corrected the findings of their own exchange; the corrected spans are the content",
 }

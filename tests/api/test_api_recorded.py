@@ -19,6 +19,7 @@ SPAN = {"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"}
 TICKET = "My card was declined at the supermarket"
 NOBODY = "anonymous"
 INSTALLED, SIGNER = {"specialist": "walk-triage", "version": "0.1.0"}, {"name": "walk-signer"}
+WRITER, TURN = {"model": "tiny-writer"}, {"role": "user", "content": TICKET}
 VERSION = "/v1/specialists/{specialist}/versions/{version}"
 
 # What shows nothing of anybody and changes nothing, and why it needs no record.
@@ -54,8 +55,13 @@ WALK = [
         {"text": "Call ana@example.org", "subject": "MRN-walk"},
     ),
     Step("ana", "POST", "/v1/specialists/{specialist}/run", "specialist.run", {"text": "Ana Lima"}),
+    Step("ana", "POST", FIND, "specialist.find", {"text": TICKET}),
     Step("ana", "POST", "/v1/route", "specialist.route", {"text": TICKET}),
     Step("ana", "POST", "/v1/specialists/auto/run", "specialist.route", {"text": TICKET}),
+    Step("ana", "POST", "/v1/chat/completions", "model.generate", {**WRITER, "messages": [TURN], "max_tokens": 1}),
+    Step("ana", "POST", "/v1/completions", "model.generate", {**WRITER, "prompt": TICKET, "max_tokens": 1}),
+    Step("ana", "GET", "/v1/models", "model.list"),
+    Step("ana", "GET", "/v1/models/{model}", "model.show", fill=WRITER),
     Step("ana", "GET", "/v1/specialists", "specialist.list"),
     Step("ana", "GET", "/v1/specialists/{specialist}", "specialist.show"),
     Step("ana", "POST", "/v1/exchanges/{exchange_id}/review", "review.completed", {"spans": []}),
@@ -133,7 +139,8 @@ WALK = [
 ]
 MADE = {"boss": "admin", "other": "user"}  # people who are in this walk only, and their roles
 ABSTAINED = '"code":"no_specialist_fits"'  # a router that chooses nobody has been asked, and that is recorded
-REFUSED = {"/v1/setup": 401}  # the one link was used when the server was set up; its refusal is recorded as well
+FIND = "/v1/specialists/{specialist}/find"
+REFUSED = {FIND: 400, "/v1/setup": 401}  # the one link was used when the server was set up; its refusal is recorded as well
 
 
 def test_every_route_is_walked_or_silent_on_purpose(ana):
@@ -177,6 +184,7 @@ def newest(auditor) -> list[dict]:
 
 
 @pytest.mark.timeout(600)  # some forty requests or commands
+@pytest.mark.usefixtures("model")
 def test_every_step_of_the_walk_is_in_the_log_afterwards(people, tmp_path):
     auditor, unrecorded = people("auditor"), []
     known = {"specialist": "phi-deid", "name": "walker", "key": ecdsa.public_of(ecdsa.generate())}
