@@ -19,6 +19,9 @@ SPAN = {"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"}
 TICKET = "My card was declined at the supermarket"
 NOBODY = "anonymous"
 INSTALLED, SIGNER = {"specialist": "walk-triage", "version": "0.1.0"}, {"name": "walk-signer"}
+FIND = "/v1/specialists/{specialist}/find"
+TAUGHT = {"table": "{table}", "id": "walk-taught", "text_column": "message", "label_column": "team"}
+ROWS = [f"my card was {word},cards\nmy loan was {word},loans" for word in "lost stolen bent cut eaten late".split()]
 WRITER, TURN = {"model": "tiny-writer"}, {"role": "user", "content": TICKET}
 VERSION = "/v1/specialists/{specialist}/versions/{version}"
 
@@ -41,7 +44,8 @@ class Step:
     event: str
     body: dict | None = None
     params: dict | None = None
-    files: tuple[str, ...] = ()  # fields of a form that are files; each is filled in by its name
+    file: bool = False  # the body is a form, with a file in the field `file`
+    patient: bool = False  # asked again until the job is over
     fill: dict | None = None  # what stands in the path of this step alone
     keep: dict | None = None  # what later steps need: name of a field of the answer by the name it is kept under
 
@@ -65,7 +69,7 @@ WALK = [
     Step("ana", "GET", "/v1/specialists", "specialist.list"),
     Step("ana", "GET", "/v1/specialists/{specialist}", "specialist.show"),
     Step("ana", "POST", "/v1/exchanges/{exchange_id}/review", "review.completed", {"spans": []}),
-    Step("admin", "POST", "/v1/specialists", "specialist.install", {"reason": "walk-1"}, files=("file",)),
+    Step("admin", "POST", "/v1/specialists", "specialist.install", {"reason": "walk-1"}, file=True),
     Step("ana", "GET", "/v1/specialist-versions", "specialist.versions"),
     Step("ana", "GET", "/v1/specialists/{specialist}/versions", "specialist.versions", fill=INSTALLED),
     Step("boss", "POST", f"{VERSION}/approve", "specialist.approve", fill=INSTALLED),
@@ -77,6 +81,11 @@ WALK = [
     Step("admin", "POST", "/v1/specialist-keys", "signer.trust", {"name": SIGNER["name"], "public_key": "{key}"}),
     Step("admin", "GET", "/v1/specialist-keys", "signer.list"),
     Step("admin", "DELETE", "/v1/specialist-keys/{name}", "signer.distrust", fill=SIGNER),
+    Step("ana", "POST", "/v1/teaching/tables", "teaching.table", {}, file=True, keep={"table": "table"}),
+    Step("ana", "POST", "/v1/teaching/jobs", "teaching.train", TAUGHT, keep={"job": "job"}),
+    Step("ana", "GET", "/v1/teaching/jobs/{job}", "teaching.read", patient=True),
+    Step("ana", "POST", "/v1/teaching/jobs/{job}/submit", "specialist.install"),
+    Step("ana", "DELETE", "/v1/teaching/jobs/{job}", "teaching.cancel"),
     Step("admin", "GET", "/metrics", "system.metrics"),
     Step("auditor", "GET", "/v1/audit/records", "audit.list"),
     Step("auditor", "GET", "/v1/audit/records/{record_id}", "audit.show"),
@@ -139,8 +148,8 @@ WALK = [
 ]
 MADE = {"boss": "admin", "other": "user"}  # people who are in this walk only, and their roles
 ABSTAINED = '"code":"no_specialist_fits"'  # a router that chooses nobody has been asked, and that is recorded
-FIND = "/v1/specialists/{specialist}/find"
-REFUSED = {FIND: 400, "/v1/setup": 401}  # the one link was used when the server was set up; its refusal is recorded as well
+# A tagger finds no passages, and the one link was used when the server was set up; refusals are recorded as well.
+REFUSED = {FIND: 400, "/v1/setup": 401}
 
 
 def test_every_route_is_walked_or_silent_on_purpose(ana):
@@ -189,17 +198,27 @@ def test_every_step_of_the_walk_is_in_the_log_afterwards(people, tmp_path):
     auditor, unrecorded = people("auditor"), []
     known = {"specialist": "phi-deid", "name": "walker", "key": ecdsa.public_of(ecdsa.generate())}
     named = {"specialist_id": INSTALLED["specialist"], "version": INSTALLED["version"], "base": REAL_BASE}
-    files = {"file": write_classifier(tmp_path / "triage.gguf", **named).read_bytes()}
+    files = {
+        "/v1/specialists": write_classifier(tmp_path / "triage.gguf", **named).read_bytes(),
+        "/v1/teaching/tables": "\n".join(["message,team", *ROWS]).encode(),
+    }
     for step in WALK:
         client = people(step.who)
         before = newest(auditor)[0]["seq"]
         body = None if step.body is None else filled(step.body, known)
         path = filled(step.path, known | (step.fill or {}))
-        sent = {"data": body, "files": {name: files[name] for name in step.files}} if step.files else {"json": body}
+        sent = {"data": body, "files": {"file": files[path]}} if step.file else {"json": body}
         answer = client.request(step.method, path, params=step.params, **sent)
+        for _ in range(100_000 if step.patient else 0):
+            if answer.json()["state"] not in ("waiting", "running"):
+                break
+            answer = client.request(step.method, path, params=step.params, **sent)
         assert answer.status_code == REFUSED.get(step.path, answer.status_code), step
         assert answer.status_code < 400 or step.path in REFUSED or ABSTAINED in answer.text, (step, answer.text)
-        found = [row for row in newest(auditor) if row["seq"] > before and row["event"] == step.event]
+        for _ in range(100):  # what a job records comes after the answer that it was started
+            found = [row for row in newest(auditor) if row["seq"] > before and row["event"] == step.event]
+            if found:
+                break
         if not [row for row in found if row["actor"] != NOBODY or step.who == NOBODY]:
             unrecorded.append((step.method, step.path, step.event))
         if step.path == "/v1/deidentify":
