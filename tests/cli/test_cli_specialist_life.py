@@ -92,7 +92,7 @@ def test_from_a_table_to_service_and_back(folder, call):
     call("remove", *place)
     assert call("versions", "--json").stdout.decode().count("desk-router") == 0
     events = run_appliance("audit", "list", "--json", "--limit", "200", home=folder / "home")
-    seen = {record["event"] for record in json.loads(events.stdout)}
+    seen = {record["event"] for record in json.loads(events.stdout)["data"]}
     assert seen >= {"teaching.table", "teaching.train", "specialist.install", "specialist.approve",
                     "specialist.promote", "specialist.run", "specialist.rollback", "specialist.remove"}  # fmt: skip
 
