@@ -151,6 +151,7 @@ def export(
     config = configured(home)
     with reported():
         wanted = audit_export.parse_request(format_.value, from_=from_, to=to, epoch=epoch, content=content)
+        audit_export.check_target(target)  # before anything is said to have begun
 
     async def write(progress: Progress | None) -> None:
         async with open_log(config) as log:

@@ -155,7 +155,7 @@ async def export_to(
     `progress` is told of records written and the most that there may be. Raises as `export_to_send`, and
     `InvalidRequest` for a target that is there or cannot be written, before anything is recorded.
     """
-    _check_target(target)
+    check_target(target)
     await _admit(config, log, principal, wanted)
     await asyncio.to_thread(_write_named, config, log, wanted, target, progress)
 
@@ -311,7 +311,8 @@ def _require_space(folder: Path, needed: int) -> None:
         )
 
 
-def _check_target(target: Path) -> None:
+def check_target(target: Path) -> None:
+    """Refuse a file that is there, or a folder that cannot be written. Raises `InvalidRequest`."""
     if target.exists() or target.is_symlink():
         raise _exists(target)
     if not os.access(target.absolute().parent, os.W_OK | os.X_OK):
