@@ -19,6 +19,7 @@ from appliance.errors import (
     Conflict,
     InvalidRequest,
     ModelFileError,
+    ModelSourceUnavailable,
     NotFound,
     PermissionDenied,
 )
@@ -105,7 +106,8 @@ async def announced(
         yield step
     except ApplianceError as error:
         refused = isinstance(error, Conflict | InvalidRequest | ModelFileError | NotFound | PermissionDenied)
-        outcome = Outcome.REFUSED if refused else Outcome.FAILED
+        unreached = isinstance(error, ModelSourceUnavailable)
+        outcome = Outcome.REFUSED if refused and not unreached else Outcome.FAILED
         await log.append(new_event(event, actor, outcome, {**step.attributes, "error": error.code}))
         raise
     await log.append(new_event(event, actor, Outcome.COMPLETED, step.attributes))
