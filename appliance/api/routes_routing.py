@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from appliance.api.disconnects import unless_disconnected
 from appliance.api.schemas import ReceiptBody, RunRequest, RunResponse, receipt_body, run_request, run_response
 from appliance.api.security import appliance_of, current_principal
+from appliance.audit.gate import Released
+from appliance.service.requests import Answer
 from appliance.service.routing import RouteRequest, answer_routed, route
 from appliance.specialists.router import AUTO, Route
 from appliance.types import Material, Principal, Receipt
@@ -77,10 +79,15 @@ async def run_routed(request: Request, body: RunRequest, caller: Caller) -> Rout
     wanted = run_request(body, AUTO)
     routed = await unless_disconnected(request, answer_routed(appliance_of(request), caller, wanted))
     assert routed.route is not None
-    found = run_response(routed.released.value, routed.released.receipt)
-    chosen = found.specialist.id
-    request.app.state.metrics.characters.labels(chosen).inc(wanted.material.chars)
-    choice = route_body(routed.route.value, routed.route.receipt)
+    response = routed_response(routed.released, routed.route)
+    request.app.state.metrics.characters.labels(response.specialist.id).inc(wanted.material.chars)
+    return response
+
+
+def routed_response(released: Released[Answer], chosen: Released[Route]) -> RoutedRunResponse:
+    """The answer of whoever was chosen, and the choice, each with its receipt."""
+    found = run_response(released.value, released.receipt)
+    choice = route_body(chosen.value, chosen.receipt)
     return RoutedRunResponse(**found.model_dump(exclude_unset=True), route=choice)
 
 

@@ -83,8 +83,11 @@ class Exchange:
         self.opened = True
         return receipt
 
-    async def window(self, chunk: bytes) -> Released[bytes]:
-        """Record one piece of the answer and hand it out. After an error nothing more can leave this exchange."""
+    async def window(self, chunk: bytes, read: Callable[[bytes], Any] = bytes) -> Released[Any]:
+        """Record one piece of the answer and hand it out, as `read` reads it back from what was recorded.
+
+        After an error nothing more can leave this exchange.
+        """
         assert self.opened and not self.closed, "an exchange is open while its answer is streamed"
         assert chunk and not self.broken, "windows have bytes, and none follows one that was not recorded"
         # The piece is said to belong to an answer that is not complete: only the closing record ends the exchange.
@@ -99,7 +102,7 @@ class Exchange:
                 self.whole.update(chunk)
             else:
                 self.broken = True
-        return release(chunk, receipt)
+        return release(read(chunk), receipt)
 
     async def close(self, answer: T, content: bytes | None, attributes: dict[str, AttributeValue]) -> Released[T]:
         """Record the answer and hand it out; the caller may show nothing that did not come through here.
@@ -117,10 +120,10 @@ class Exchange:
             self.closed = failure is None or isinstance(failure, NOT_RECORDED)
         return release(answer, receipt)
 
-    async def close_stream(self, attributes: dict[str, AttributeValue]) -> Released[StreamEnd]:
-        """Record that the streamed answer is complete, with the hash of the whole."""
+    async def close_stream(self, attributes: dict[str, AttributeValue], ended: Any = None) -> Released[Any]:
+        """Record that the streamed answer is complete, with the hash of the whole. `ended`: handed out instead."""
         assert not self.broken, "an answer with a window that was not recorded is not complete"
-        return await self.close(self.end(), None, attributes | self._said())
+        return await self.close(self.end() if ended is None else ended, None, attributes | self._said())
 
     async def close_without_answer(self, error: BaseException) -> None:
         """Record why nothing was released, or nothing more than the windows it counts."""
@@ -179,21 +182,25 @@ async def stream_exchange(
     attributes: dict[str, AttributeValue],
     chunks: AsyncIterator[bytes],
     closing: Callable[[], dict[str, AttributeValue]] = dict,
-) -> AsyncIterator[Released[bytes] | Released[StreamEnd]]:
+    *,
+    read: Callable[[bytes], Any] = bytes,
+    ended: Callable[[StreamEnd], Any] = lambda end: end,
+) -> AsyncIterator[Released[Any]]:
     """Open, one released window for each chunk, close. Inside the block of `recorded_exchange`.
 
-    `closing` gives what is known of the answer once it is complete. A consumer that stops early closes the exchange
-    as cancelled; `chunks` is closed in every case, which stops whatever makes them.
+    `closing` gives what is known of the answer once it is complete. `read` makes of a window what leaves, `ended` what
+    leaves at last; without them the bytes themselves and a `StreamEnd`. A consumer that stops early closes the
+    exchange as cancelled; `chunks` is closed in every case, which stops whatever makes them.
     """
     await exchange.open(request, attributes)
     try:
         async for chunk in chunks:
             if chunk:
-                yield await exchange.window(chunk)
+                yield await exchange.window(chunk, read)
     finally:
         if isinstance(chunks, AsyncGenerator):
             await chunks.aclose()
-    yield await exchange.close_stream(closing())
+    yield await exchange.close_stream(closing(), ended(exchange.end()))
 
 
 async def _close_shielded(exchange: Exchange, error: BaseException) -> None:

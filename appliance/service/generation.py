@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from appliance.accounts.actions import Action, authorize
-from appliance.audit.gate import Released, release
+from appliance.audit.gate import Released
 from appliance.config import GenerationConfig, LimitsConfig
 from appliance.engine.generation.client import GenerationStream
 from appliance.engine.generation.loaded import LoadedModels, ModelFile
@@ -93,15 +93,17 @@ async def stream(
         entry = await _admit(appliance, principal, wanted, exchange)
         writing = _Writing(appliance, entry, wanted)
         opened = stream_exchange(
-            exchange, request_content(wanted.request), _about(entry, wanted), writing.windows(), writing.closing
+            exchange,
+            request_content(wanted.request),
+            _about(entry, wanted),
+            writing.windows(),
+            writing.closing,
+            read=writing.read,
+            ended=writing.ended,
         )
         async with aclosing(opened):  # type: ignore[type-var]  # an asynchronous generator, as its rule of closing says
             async for released in opened:
-                if isinstance(released.value, StreamEnd):
-                    assert writing.finish is not None
-                    yield release(writing.finish, released.receipt)
-                else:
-                    yield release(_piece(released.value, wanted.request), released.receipt)
+                yield released
 
 
 async def _admit(appliance: Appliance, principal: Principal, wanted: Wanted, exchange: Exchange) -> ModelEntry:
@@ -179,6 +181,18 @@ class _Writing:
         assert self.finish is not None, "a stream of the engine ends with a reason or raises"
         return {"finish": self.finish.reason, **_figures(self.finish)}
 
+    def read(self, window: bytes) -> Piece:
+        """What leaves is read back from what was recorded, so it cannot be anything else."""
+        if self.wanted.request.logprobs is None:
+            return Piece(window.decode(), None)
+        recorded = msgspec.json.decode(window, type=_WithLogprobs)
+        return Piece(recorded.text, recorded.logprobs)
+
+    def ended(self, _end: StreamEnd) -> Finish:
+        """What leaves at last."""
+        assert self.finish is not None, "a stream of the engine ends with a reason or raises"
+        return self.finish
+
 
 async def _gathered(chunks: GenerationStream, config: GenerationConfig) -> AsyncIterator[Chunk]:
     """Chunks joined until there are enough tokens or enough time has passed: one record each, not one a token."""
@@ -211,14 +225,6 @@ class _WithLogprobs(msgspec.Struct, frozen=True):
 
 def _encoded(text: str, logprobs: tuple[TokenLogprob, ...] | None) -> bytes:
     return text.encode() if logprobs is None else msgspec.json.encode(_WithLogprobs(text, logprobs))
-
-
-def _piece(window: bytes, request: GenerationRequest) -> Piece:
-    """What leaves is read back from what was recorded, so it cannot be anything else."""
-    if request.logprobs is None:
-        return Piece(window.decode(), None)
-    read = msgspec.json.decode(window, type=_WithLogprobs)
-    return Piece(read.text, read.logprobs)
 
 
 def _writers(appliance: Appliance) -> LoadedModels:
