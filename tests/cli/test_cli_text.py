@@ -90,7 +90,8 @@ def test_json_has_text_spans_and_receipt(folder):
     assert set(span) == {"start", "end", "label", "score"}
     assert (text[span["start"] : span["end"]], span["label"]) == (EMAIL, "EMAIL")
     assert body["text"] == text.replace(EMAIL, "█" * len(EMAIL))
-    assert {"record_id", "seq", "size", "leaf", "proof", "checkpoint", "origin"} == set(body["receipt"])
+    fields = {"record_id", "seq", "size", "leaf", "proof", "checkpoint", "origin", "proof_file"}
+    assert fields == set(body["receipt"])
     shown = run_appliance("audit", "show", body["receipt"]["record_id"], "--json", home=folder / "home")
     assert json.loads(json.loads(shown.stdout)["content"])["text"] == body["text"]
 
