@@ -11,13 +11,16 @@ APPLIANCE := $(VENV)/bin/appliance
 DEMO_HOME := .appliance/demo
 STAMPS := $(VENV)/.stamps
 
-.PHONY: help demo demo-stop test test-long lint bench clean
+.PHONY: help demo demo-stop readme-picture test test-long lint bench wheelhouse gpu-pack-cuda gpu-pack-vulkan clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
 	@echo "make test-long  also the tests that take minutes and need PyTorch"
 	@echo "make lint       ruff, mypy, import directions"
 	@echo "make bench      the figures of benchmarks/README.md, as ratios"
+	@echo "make wheelhouse  packages for a bundle, with llama.cpp for any x86-64"
+	@echo "make gpu-pack-cuda, gpu-pack-vulkan  llama.cpp for a kind of GPU, for a bundle; needs nvcc, or glslc"
+	@echo "make readme-picture  take the picture of the README anew"
 	@echo "make demo-stop  stop the server that make demo left running"
 
 $(STAMPS)/venv:
@@ -61,13 +64,20 @@ $(STAMPS)/go: $(STAMPS)/venv
 demo: $(STAMPS)/runtime
 	@APPLIANCE_HOME=$(CURDIR)/$(DEMO_HOME) $(PYTHON) -m appliance.cli.demo
 
+readme-picture: $(STAMPS)/base-model $(STAMPS)/chromium
+	@$(PYTHON) -m tests.readme.take_picture
+
 demo-stop:
 	@APPLIANCE_HOME=$(CURDIR)/$(DEMO_HOME) $(PYTHON) -m appliance.cli.demo --stop
 
-test: $(STAMPS)/dev $(STAMPS)/base-model $(STAMPS)/chromium $(STAMPS)/strace
-	$(PYTHON) -m pytest -m "not long"
+$(STAMPS)/nftables: $(STAMPS)/venv
+	@tests/setup/nftables.sh
+	@touch $@
 
-test-long: $(STAMPS)/training $(STAMPS)/base-model $(STAMPS)/chromium $(STAMPS)/strace $(STAMPS)/go
+test: $(STAMPS)/dev $(STAMPS)/base-model $(STAMPS)/chromium $(STAMPS)/strace $(STAMPS)/nftables
+	$(PYTHON) -m pytest -n 2 --dist loadfile -m "not long"
+
+test-long: $(STAMPS)/training $(STAMPS)/base-model $(STAMPS)/chromium $(STAMPS)/strace $(STAMPS)/nftables $(STAMPS)/go
 	$(PYTHON) -m pytest -m "long or not long"
 
 lint: $(STAMPS)/dev
@@ -76,5 +86,15 @@ lint: $(STAMPS)/dev
 bench: $(STAMPS)/bench
 	$(PYTHON) -m benchmarks
 
+# Packages for `appliance bundle create`; llama.cpp is compiled for any x86-64, about twenty minutes.
+wheelhouse: $(STAMPS)/venv
+	@.ci/wheelhouse wheelhouse $(PYTHON)
+
+gpu-pack-cuda: $(STAMPS)/runtime
+	@.ci/gpu-pack cuda gpu-packs $(PYTHON)
+
+gpu-pack-vulkan: $(STAMPS)/runtime
+	@.ci/gpu-pack vulkan gpu-packs $(PYTHON)
+
 clean: demo-stop
-	rm -rf $(VENV) .appliance build *.egg-info
+	rm -rf $(VENV) .appliance build wheelhouse gpu-packs *.egg-info

@@ -8,15 +8,16 @@ folder, the defaults below. Secrets are never read from the environment: the roo
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from appliance.errors import ConfigInvalid
@@ -84,6 +85,11 @@ class Home:
         return self.root / "specialists"
 
     @property
+    def tls(self) -> Path:
+        """The site's own certificate authority and the server's certificate, where it made them; else missing."""
+        return self.root / "tls"
+
+    @property
     def runtime(self) -> Path:
         """Locks and sockets; emptied at start."""
         return self.root / "run"
@@ -98,8 +104,21 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _network(text: str) -> str:
+    return str(ipaddress.ip_network(text))
+
+
+_PRIVATE_NETWORKS = (
+    *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"),
+    *("::1/128", "fc00::/7", "fe80::/10"),
+)
+
+
 class ServerConfig(_Section):
-    """HTTP. A non-loopback `host` needs TLS here or `behind_proxy`."""
+    """HTTP. A non-loopback `host` needs TLS here or `behind_proxy`. `client_networks`: who is served at all.
+
+    Without `tls_certificate` the one in `tls/` of the data folder is used, where there is one (`appliance tls`).
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(default=8443, ge=0, le=65535)
@@ -107,6 +126,7 @@ class ServerConfig(_Section):
     tls_key: Path | None = None
     behind_proxy: bool = False
     public_hosts: tuple[str, ...] = ()  # Host headers accepted besides the bound address
+    client_networks: tuple[Annotated[str, AfterValidator(_network)], ...] = _PRIVATE_NETWORKS
     site_name: str = Field(default="This site", max_length=80)
     ui: bool = True
     shutdown_s: float = Field(default=5.0, gt=0, le=60)
@@ -160,7 +180,8 @@ class GenerationConfig(_Section):
 
     `slots` sequences run at once, each with a context of `context_tokens` (less if the model takes less); both cost
     memory for keys and values. `step_tokens` bounds one step: more is faster for prompts and slower between tokens.
-    `gpu_layers` none given: as many as fit; 0: the CPU; -1: all.
+    `gpu_layers` none given: as many as fit; 0: the CPU; -1: all. `auto_model`: who answers a chat with `auto` that no
+    specialist is for; empty: the only model that is installed.
     """
 
     backend: Literal["llamacpp", "echo"] = "llamacpp"
@@ -182,8 +203,46 @@ class GenerationConfig(_Section):
     memory_bytes_max: int = Field(default=16 * 1024**3, ge=64 * 1024**2)  # of one model
     memory_bytes_total: int = Field(default=24 * 1024**3, ge=64 * 1024**2)  # of all that are loaded
     models_max: int = Field(default=4, ge=1, le=64)
+    auto_model: str = Field(default="", max_length=96)
     window_s: float = Field(default=0.25, gt=0, le=10)  # of a streamed answer: one record, then it leaves
     window_tokens: int = Field(default=64, ge=1, le=4096)
+
+
+class UpstreamModelConfig(_Section):
+    """A model of another server inside the site. `url` ends before `/chat/completions`, mostly in `/v1`."""
+
+    url: str = Field(max_length=300, pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")
+    model: str = Field(min_length=1, max_length=200)  # as the other server calls it
+    api_key_file: Path | None = None
+
+
+class UpstreamConfig(_Section):
+    """Other servers that write, and the addresses or networks where they may be. No address: none is asked."""
+
+    addresses: tuple[str, ...] = Field(default=(), max_length=64)
+    models: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,95}$")], UpstreamModelConfig] = Field(
+        default_factory=dict, max_length=32
+    )
+    ca_certificate: Path | None = None  # None: the system's authorities
+    connect_s: float = Field(default=5.0, gt=0, le=60)
+    silence_s: float = Field(default=120.0, gt=0)  # without a byte
+    request_s: float = Field(default=600.0, gt=0)
+    body_bytes_max: int = Field(default=32 * 1024 * 1024, ge=1024)  # of one answer, with everything around its text
+    in_flight_max: int = Field(default=32, ge=1, le=1024)  # at one model
+
+
+class GuardConfig(_Section):
+    """Identifiers in conversations. What follows decides what a word is: of an answer that is being written,
+    `lookahead_chars` stay back, and `context_chars` before what was shown are read again, every `step_chars`.
+    """
+
+    lookahead_chars: int = Field(default=200, ge=64, le=4000)
+    context_chars: int = Field(default=600, ge=100, le=20_000)
+    step_chars: int = Field(default=120, ge=1, le=4000)
+    hold_chars_max: int = Field(default=2000, ge=400, le=100_000)  # an identifier beyond is cut
+    carried_max: int = Field(default=500, ge=1, le=10_000)  # values looked for all through a conversation
+    remembered_max: int = Field(default=20_000, ge=0, le=10_000_000)  # verdicts and identifiers, in memory only
+    remembered_s: float = Field(default=3600.0, gt=0)  # after its last use
 
 
 class AuditConfig(_Section):
@@ -211,6 +270,16 @@ class RetentionConfig(_Section):
     exchange_months: int = Field(default=72, ge=6, le=1200)
     administration_months: int = Field(default=72, ge=6, le=1200)
     expire_every_s: float = Field(default=86400.0, gt=0)
+
+
+class ConversationsConfig(_Section):
+    """Conversations with models that write, kept for their owner. They expire with the records of their first month."""
+
+    per_person_max: int = Field(default=200, ge=1, le=10_000)
+    turns_max: int = Field(default=400, ge=2, le=10_000)  # messages and answers of one conversation
+    chars_max: int = Field(default=1_000_000, ge=1000)  # of all of them together
+    system_chars_max: int = Field(default=8000, ge=0)
+    answer_room_tokens: int = Field(default=512, ge=1)  # oldest turns are left out until so much of the context is free
 
 
 class WitnessConfig(_Section):
@@ -251,6 +320,26 @@ class KeysConfig(_Section):
     passphrase_lock_s: float = Field(default=60.0, gt=0)
 
 
+class BackupConfig(_Section):
+    """Backups that the server makes by itself, once `folder` is named: a disk or a mounted share, not the data folder.
+
+    A backup expires after `keep_days` and is deleted when there is a newer one. A key that was destroyed is gone for
+    good when the last backup that had it has expired.
+    """
+
+    folder: Path | None = None
+    every_s: float = Field(default=86400.0, gt=0)
+    keep_days: int = Field(default=35, ge=1, le=3650)
+    drill_every_s: float = Field(default=7 * 86400.0, gt=0)
+
+
+class EgressConfig(_Section):
+    """The daily proof that nothing leaves: a probe that really tries."""
+
+    every_s: float = Field(default=86400.0, gt=0)
+    timeout_s: float = Field(default=1.5, gt=0, le=30)  # of one attempt; one that nobody answers has left
+
+
 class AccountsConfig(_Section):
     """Passwords, browser sessions and API keys."""
 
@@ -268,11 +357,16 @@ class AccountsConfig(_Section):
 
 
 class SpecialistsConfig(_Section):
-    """Files and texts of specialists."""
+    """Files and texts of specialists.
+
+    `merged`: ids of those who are asked so much that each may have a copy of the base's layers with its adapter in it:
+    22 MiB of memory and a sixth of a second at a start, for a third more tokens a second.
+    """
 
     window_tokens: int = Field(default=128, ge=32, le=512)
     window_overlap_tokens: int = Field(default=32, ge=8, le=128)
     file_bytes_max: int = Field(default=64 * 1024 * 1024, ge=1024)
+    merged: tuple[Annotated[str, Field(max_length=64)], ...] = Field(default=("phi-deid",), max_length=16)
 
 
 class TeachingConfig(_Section):
@@ -285,6 +379,7 @@ class TeachingConfig(_Section):
     jobs_max: int = Field(default=2, ge=1, le=16)  # that run or wait at a time
     jobs_kept_max: int = Field(default=16, ge=1, le=256)
     job_s: float = Field(default=3600.0, gt=0)
+    lora_s: float = Field(default=1800.0, gt=0)  # of a job that trains adapters, at most this for training them
     niceness: int = Field(default=10, ge=0, le=19)  # of the process that teaches: whoever serves comes first
 
 
@@ -297,11 +392,16 @@ class _Settings(BaseSettings):
     limits: LimitsConfig = LimitsConfig()
     engine: EngineConfig = EngineConfig()
     generation: GenerationConfig = GenerationConfig()
+    upstream: UpstreamConfig = UpstreamConfig()
+    guard: GuardConfig = GuardConfig()
     audit: AuditConfig = AuditConfig()
     retention: RetentionConfig = RetentionConfig()
+    conversations: ConversationsConfig = ConversationsConfig()
     witness: WitnessConfig = WitnessConfig()
     siem: SiemConfig = SiemConfig()
     keys: KeysConfig = KeysConfig()
+    backup: BackupConfig = BackupConfig()
+    egress: EgressConfig = EgressConfig()
     accounts: AccountsConfig = AccountsConfig()
     specialists: SpecialistsConfig = SpecialistsConfig()
     models: ModelsConfig = ModelsConfig()
@@ -329,11 +429,16 @@ class Config:
     limits: LimitsConfig
     engine: EngineConfig
     generation: GenerationConfig
+    upstream: UpstreamConfig
+    guard: GuardConfig
     audit: AuditConfig
     retention: RetentionConfig
+    conversations: ConversationsConfig
     witness: WitnessConfig
     siem: SiemConfig
     keys: KeysConfig
+    backup: BackupConfig
+    egress: EgressConfig
     accounts: AccountsConfig
     specialists: SpecialistsConfig
     models: ModelsConfig
@@ -370,8 +475,23 @@ def load_config(home: str | Path | None = None) -> Config:
             hint=f"correct it in {place.config_file} or in the APPLIANCE_ variable of that name",
         ) from None
     sections = {name: getattr(settings, name) for name in _Settings.model_fields}
+    sections["server"] = _with_site_certificate(settings.server, place)
     credentials = os.environ.get(CREDENTIALS_VARIABLE)
     return Config(home=place, credentials=Path(credentials) if credentials else None, **sections)
+
+
+def _with_site_certificate(server: ServerConfig, home: Home) -> ServerConfig:
+    """The same with the certificate of `tls/`, where no other is named and no proxy ends TLS."""
+    certificate = home.tls / "server.pem"
+    if server.tls_certificate is not None or server.behind_proxy or not certificate.exists():
+        return server
+    return server.model_copy(update={"tls_certificate": certificate, "tls_key": home.tls / "server.key"})
+
+
+def gpu_folder() -> Path:
+    """Where a GPU pack lies: beside the program's environment, so that it belongs to that release. No setting names it:
+    what is loaded from there runs, and the data folder's owner must not choose it."""
+    return Path(sys.prefix).parent / "gpu"
 
 
 def child_environment() -> dict[str, str]:

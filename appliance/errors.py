@@ -5,10 +5,13 @@ thing, and what to do. `hint` is the remedy on a line of its own. No message car
 
     ApplianceError
     ├── InvalidRequest              the request cannot be served as it stands
+    │   ├── BackupInvalid           no backup, an altered or an incomplete one
+    │   ├── BundleRefused           signed by nobody trusted, altered, too old or for another machine
     │   ├── GoldInvalid             labelled data that cannot be judged by
     │   ├── InputEmpty
     │   ├── InputTooLong
     │   ├── InputNotText            NUL bytes, lone surrogates, invalid UTF-8
+    │   ├── GuardBlocked            identifiers where the site's policy forbids them
     │   ├── TableRefused            rows nothing can be learned from
     │   ├── NoSpecialistFits        the router chooses none: a person must name one
     │   └── UnknownOption
@@ -20,6 +23,7 @@ thing, and what to do. `hint` is the remedy on a line of its own. No message car
     │   ├── SpecialistNotFound
     │   ├── ModelNotFound
     │   ├── RecordNotFound
+    │   ├── ConversationNotFound    or somebody else's
     │   └── AccountNotFound
     ├── Conflict
     │   ├── AccountExists
@@ -29,6 +33,7 @@ thing, and what to do. `hint` is the remedy on a line of its own. No message car
     ├── EngineError
     │   ├── QueueFull               carries retry_after_s
     │   ├── EngineUnavailable       the worker died or is restarting
+    │   ├── GuardUnavailable        the policy wants identifiers found, and nothing here finds them
     │   ├── DeadlineExceeded
     │   └── RequestCancelled        the client went away
     ├── ModelFileError
@@ -79,6 +84,14 @@ class InvalidRequest(ApplianceError):
     code = "invalid_request"
 
 
+class BackupInvalid(InvalidRequest):
+    code = "backup_invalid"
+
+
+class BundleRefused(InvalidRequest):
+    code = "bundle_refused"
+
+
 class GoldInvalid(InvalidRequest):
     code = "gold_invalid"
 
@@ -97,6 +110,10 @@ class InputNotText(InvalidRequest):
 
 class TableRefused(InvalidRequest):
     code = "table_refused"
+
+
+class GuardBlocked(InvalidRequest):
+    code = "guard_blocked"
 
 
 class NoSpecialistFits(InvalidRequest):
@@ -139,6 +156,10 @@ class RecordNotFound(NotFound):
     code = "record_not_found"
 
 
+class ConversationNotFound(NotFound):
+    code = "conversation_not_found"
+
+
 class AccountNotFound(NotFound):
     code = "account_not_found"
 
@@ -173,6 +194,10 @@ class QueueFull(EngineError):
 
 class EngineUnavailable(EngineError):
     code = "engine_unavailable"
+
+
+class GuardUnavailable(EngineError):
+    code = "guard_unavailable"
 
 
 class DeadlineExceeded(EngineError):

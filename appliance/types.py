@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
+if TYPE_CHECKING:  # every process imports this module, few of them compute
+    import numpy as np
 
 Role = Literal["user", "auditor", "admin"]
 PrincipalKind = Literal["user", "api_key", "local"]
@@ -132,13 +133,15 @@ class Head:
 class Adapter:
     """What the engine needs to serve one specialist: a file to load, its hash, and the head to apply.
 
-    `key` is unique per loaded version (the file's SHA-256 in hex). `path` None: the base model alone.
+    `key` is unique per loaded version (the file's SHA-256 in hex). `path` None: the base model alone. `merge`: it is
+    asked so often that a copy of the base's layers with the adapter in them is worth its memory.
     """
 
     key: str
     path: Path | None
     sha256: str | None
     head: Head
+    merge: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,9 @@ def main() -> None:
     run("generate")
     run("generate", "--prefix")
     run("generate", "--server")
+    run("generate_http", "--base", str(home / "models"))
+    run("generate_http", "--base", str(home / "models"), "--prefix")
+    run("soak", "--base", str(home / "models"))
 
 
 def run(module: str, *options: str) -> None:

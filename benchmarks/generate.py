@@ -17,8 +17,10 @@ import asyncio
 import hashlib
 import json
 import os
+import random
 import socket
 import statistics
+import string
 import subprocess
 import sys
 import tempfile
@@ -159,6 +161,12 @@ async def prefix(model: Path, tokens: int, threads: int, length: int) -> dict[st
     }
 
 
+def texts(count: int, tokens: int, seed: int) -> list[str]:
+    """Prompts that share nothing: letters, each a token of the random models, after the token that begins a text."""
+    chance = random.Random(seed)
+    return ["".join(chance.choices(string.ascii_letters, k=tokens - 1)) for _ in range(count)]
+
+
 async def server(model: Path, count: int, tokens: int, threads: int) -> Run:
     """`llama_cpp.server` with clients at once; it answers them one after another."""
     with socket.socket() as probe:
@@ -170,7 +178,6 @@ async def server(model: Path, count: int, tokens: int, threads: int) -> Run:
     for name, value in options.items():
         command += [f"--{name}", str(value)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    rng = np.random.default_rng(7)
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=3600, trust_env=False) as client:
             while True:
@@ -181,15 +188,14 @@ async def server(model: Path, count: int, tokens: int, threads: int) -> Run:
                     assert process.poll() is None, "llama_cpp.server ended; is the extra `bench` installed?"
                     await asyncio.sleep(0.2)
 
-            async def one() -> int:
-                text = " ".join(f"w{number}" for number in rng.integers(0, 40_000, PROMPT_TOKENS - 1))
+            async def one(text: str) -> int:
                 body = {"prompt": text, "max_tokens": tokens, "temperature": 0.0}
                 answer = (await client.post("/v1/completions", json=body)).json()
                 return int(answer["usage"]["completion_tokens"])
 
-            await one()
+            await one(*texts(1, PROMPT_TOKENS, 8))
             began, cpu = time.perf_counter(), cpu_seconds(process.pid)
-            counts = await asyncio.gather(*(one() for _ in range(count)))
+            counts = await asyncio.gather(*(one(text) for text in texts(count, PROMPT_TOKENS, 7)))
             return Run(sum(counts), time.perf_counter() - began, cpu_seconds(process.pid) - cpu)
     finally:
         process.terminate()

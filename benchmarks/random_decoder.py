@@ -11,6 +11,7 @@ fillers up to the wanted size. So every text can be tokenised, and every byte ca
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,8 +61,13 @@ def write_decoder(
     kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
     architecture: str = "llama",
     chat_template: str | None = CHAT_TEMPLATE,
+    control: Sequence[str] = (),
+    defined: Sequence[str] = (),
 ) -> None:
-    """Write the file. `kind` F32 or Q4_0 is that of every matrix; norms stay F32."""
+    """Write the file. `kind` F32 or Q4_0 is that of every matrix; norms stay F32.
+
+    `control`, `defined`: names of further tokens that steer a model, and of those that are found in every text.
+    """
     rng = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_name("random")
@@ -74,7 +80,7 @@ def write_decoder(
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(shape.states // shape.heads)
     writer.add_vocab_size(shape.vocabulary)
-    _add_vocabulary(writer, shape.vocabulary)
+    _add_vocabulary(writer, shape.vocabulary, control, defined)
     if chat_template is not None:
         writer.add_chat_template(chat_template)
     head = shape.states // shape.heads
@@ -131,12 +137,16 @@ def write_decoder_lora(
     writer.close()
 
 
-def _add_vocabulary(writer: gguf.GGUFWriter, size: int) -> None:
+def _add_vocabulary(
+    writer: gguf.GGUFWriter, size: int, control: Sequence[str] = (), defined: Sequence[str] = ()
+) -> None:
     tokens = ["<unk>", "<s>", "</s>"] + [f"<0x{byte:02X}>" for byte in range(256)]
     types = [2, 3, 3] + [6] * 256
     characters = ["\u2581"] + [chr(code) for code in range(33, 127)]
     words = [f"\u2581{word}" for word in WORDS]
     tokens += characters + words
+    types += [1] * (len(tokens) - len(types)) + [3] * len(control) + [4] * len(defined)
+    tokens += [*control, *defined]
     assert len(tokens) <= size
     tokens += [f"\u2581w{number}" for number in range(size - len(tokens))]
     types += [1] * (size - len(types))

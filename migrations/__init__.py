@@ -5,7 +5,12 @@
 
 Each database is migrated in one transaction and remembers its own revision, so an upgrade that is interrupted between
 two of them is simply run again. A revision adds; it never rewrites `record`, `tile` or `checkpoint`, whose bytes are
-under signature. There is no downgrade: it would remove evidence. Go back by restoring a backup.
+under signature. There is no downgrade: it would remove evidence.
+
+Each revision says which release is the `oldest` that can still work on the tables after it. One that only adds what an
+earlier release need not know (a table, a nullable column, an index) names an earlier revision, so that an upgrade can
+be taken back by starting the release before; taking something away is left to a later release. Where that is not
+possible a revision names itself, and the way back is a backup.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """What Alembic runs: opens the three databases, migrates each in one transaction, commits them in a fixed order.
 
+A database that a later release wrote, and that this release can work on all the same, is left as it is.
+
 Run by `migrations.upgrade` and by the `alembic` command (`-x home=FOLDER`; without it the default data folder).
 """
 
@@ -9,11 +11,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from alembic import command, context
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from sqlalchemy import text
 
 from appliance.config import Home, default_home
 from appliance.storage.database import Connection, Mode, open_database, writing
-from appliance.storage.revisions import DATABASES, refuse_newer
+from appliance.storage.revisions import DATABASES, FLOOR_TABLE, is_later_but_usable, refuse_newer, revision_of
 
 
 def _home() -> Home:
@@ -45,9 +49,12 @@ def _run() -> None:
         for database in DATABASES:
             engine = open_database(database.path(home), mode=mode, journal=database.journal, connections=1)
             opened.callback(engine.dispose)
+            if is_later_but_usable(engine, revision_of(engine)):
+                continue
             connections[database.name] = opened.enter_context(writing(engine))
-        for database in DATABASES:
-            _migrate(database.name, connections[database.name])
+        for name, connection in connections.items():
+            _migrate(name, connection)
+            _write_floor(connection)
 
 
 def _migrate(name: str, connection: Connection) -> None:
@@ -57,10 +64,25 @@ def _migrate(name: str, connection: Connection) -> None:
         target_metadata=metadata,
         upgrade_token=f"{name}_upgrades",
         downgrade_token=f"{name}_downgrades",
+        include_name=lambda found, kind, _: kind != "table" or found != FLOOR_TABLE,
         transactional_ddl=True,  # true here: `writing` began the transaction explicitly
         compare_type=True,
     )
     context.run_migrations(database=name)
+
+
+def _write_floor(connection: Connection) -> None:
+    """Say in the database which release is the oldest that can still work on it: the latest that a revision names."""
+    scripts = ScriptDirectory.from_config(context.config)
+    applied = list(scripts.iterate_revisions(context.get_context().get_current_revision(), "base"))
+    if not applied:
+        return
+    newest_first = [script.revision for script in applied]
+    floor = min((script.module.oldest for script in applied), key=newest_first.index)
+    connection.execute(text("CREATE TABLE IF NOT EXISTS release_floor (revision TEXT NOT NULL) STRICT"))
+    if connection.execute(text("SELECT revision FROM release_floor")).scalars().all() != [floor]:
+        connection.execute(text("DELETE FROM release_floor"))
+        connection.execute(text("INSERT INTO release_floor VALUES (:floor)"), {"floor": floor})
 
 
 _run()

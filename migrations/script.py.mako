@@ -16,6 +16,7 @@ revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = None
 depends_on = None
+oldest = revision  # or the release before, if what this adds need not be known by it
 
 
 def upgrade(database: str) -> None:

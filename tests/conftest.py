@@ -18,9 +18,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, settings
 
 from appliance.config import Config, Home, load_config
 from appliance.service.initialise import initialise
+
+# How long a property's examples take says how busy the machine is, and nothing about the property.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 ROOT = Path(__file__).parents[1]
 BASE_MODEL = ROOT / ".cache" / "base-model"

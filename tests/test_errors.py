@@ -3,6 +3,8 @@
 import inspect
 import re
 
+import httpx
+import openai
 import pytest
 
 from appliance import errors
@@ -51,3 +53,32 @@ def test_response_has_the_one_shape_and_says_when_to_come_back():
     assert response.body == (
         b'{"error":{"code":"queue_full","message":"the queue is full","type":"rate_limit_error","hint":"wait"}}'
     )
+
+
+CLIENT = openai.OpenAI(api_key="none", base_url="http://127.0.0.1:9")
+KINDS = {
+    400: openai.BadRequestError,
+    401: openai.AuthenticationError,
+    403: openai.PermissionDeniedError,
+    404: openai.NotFoundError,
+    409: openai.ConflictError,
+    413: openai.APIStatusError,
+    422: openai.UnprocessableEntityError,
+    429: openai.RateLimitError,
+}
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("retry_after_s", [None, 3.0])
+def test_error_is_the_exception_of_openai_s_client_and_is_retried_only_where_that_helps(kind, retry_after_s):
+    made = error_response(kind("what happened", hint="what to do", retry_after_s=retry_after_s))
+    request = httpx.Request("POST", "http://127.0.0.1:9/v1/chat/completions")
+    response = httpx.Response(made.status_code, headers=dict(made.headers), content=made.body, request=request)
+    error = CLIENT._make_status_error_from_response(response)
+    fallback = openai.InternalServerError if made.status_code >= 500 else openai.APIStatusError
+    assert type(error) is KINDS.get(made.status_code, fallback)
+    assert (error.code, error.body["message"], error.body["hint"]) == (kind.code, "what happened", "what to do")
+    wait_s = float(response.headers.get("Retry-After", "nan"))
+    again = made.status_code in (409, 429) or made.status_code >= 500
+    assert CLIENT._should_retry(response) is (again and wait_s <= 60)  # the longest that the client waits
+    assert retry_after_s is None or wait_s == retry_after_s

@@ -9,7 +9,7 @@ import typer
 from appliance.cli.main import app
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("appliance/*/README.md"), *ROOT.glob("benchmarks/README.md")])
+DOCUMENTS = sorted([ROOT / "README.md", *ROOT.glob("appliance/**/README.md"), *ROOT.glob("benchmarks/README.md")])
 
 
 def commands(group, path=()):

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 
 import gradio as gr
 
 from ui import audit_views, views
 from ui.client import Client, Refused
-from ui.drawing import OPTIONS, draw_head, html, visitor_of
+from ui.drawing import OPTIONS, Opening, draw_head, html, visitor_of
 from ui.markup import fragment
 from ui.periods import WINDOWS, window
 from ui.settings import UiSettings
 
 
-def draw_activity_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> None:
+def draw_activity_page(opening: Opening, client: Client, settings: UiSettings) -> None:
     """Place the components and wire them. Called inside the page's route."""
     draw_head(
-        blocks,
+        opening,
         client,
         settings,
         title="Activity",
@@ -35,12 +36,12 @@ def draw_activity_page(blocks: gr.Blocks, client: Client, settings: UiSettings) 
         try:
             answer = await visitor.activity(start, end, buckets=parts)
         except Refused as refusal:
-            return views.problem(refusal), fragment("activity_waiting")
+            return views.problem(refusal), ""
         try:
             epochs = await visitor.epochs()
         except Refused:  # then every silent time is shown as a gap
             epochs = None
         return "", audit_views.activity(answer, epochs, now=now)
 
-    blocks.load(show, chosen, [problem, plot], **OPTIONS)
+    opening.show(partial(show, next(iter(WINDOWS))), problem, plot)
     chosen.change(show, chosen, [problem, plot], **OPTIONS)

@@ -8,7 +8,7 @@ import gradio as gr
 
 from ui import views
 from ui.client import Client, Refused
-from ui.drawing import OPTIONS, html, query_value, visitor_of
+from ui.drawing import Opening, html, query_value, visitor_of
 from ui.markup import fragment
 from ui.settings import UiSettings
 from ui.specialist_views import AUTO
@@ -17,7 +17,7 @@ from ui.try_panel import choose, draw_try_panel
 _LEAD = "Paste a text. The specialist that fits it is found for you, with the reason; or choose one yourself."
 
 
-def draw_ask_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> None:
+def draw_ask_page(opening: Opening, client: Client, settings: UiSettings) -> None:
     """Place the components and wire them. Called inside the page's route. `?specialist=` chooses one at once."""
     html(fragment("head", title="Ask a specialist", lead=_LEAD), elem_id="page-head")
     problem = html(elem_id="problem")
@@ -33,6 +33,6 @@ def draw_ask_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> No
         try:
             return "", *await choose(visitor_of(request, client, settings), wanted, "", auto=True)
         except Refused as refusal:
-            return views.problem(refusal), *(gr.skip() for _ in panel.chosen)
+            return views.problem(refusal), "", *(gr.skip() for _ in panel.chosen[1:])
 
-    blocks.load(show, None, [problem, *panel.chosen], **OPTIONS)
+    opening.show(show, problem, *panel.chosen)

@@ -13,7 +13,7 @@ import gradio as gr
 
 from ui import views
 from ui.client import Client, Refused
-from ui.drawing import OPTIONS, draw_standing, html, query_value, visitor_of
+from ui.drawing import OPTIONS, Opening, draw_standing, html, query_value, visitor_of
 from ui.markup import fragment
 from ui.record_panel import draw_record_panel
 from ui.settings import UiSettings
@@ -24,12 +24,12 @@ _TURNS_MAX = 10_000
 Place = dict[str, Any]
 
 
-def draw_audit_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> None:
+def draw_audit_page(opening: Opening, client: Client, settings: UiSettings) -> None:
     """Place the components and wire them. Called inside the page's route."""
     with gr.Row(elem_classes="head-row"):
         html(fragment("audit_head"), elem_id="page-head")
         verify = gr.Button("Verify the log", variant="primary", elem_id="verify", scale=0, min_width=150)
-    draw_standing(blocks, client, settings)
+    draw_standing(opening, client, settings)
     problem = html(elem_id="problem")
     verdict = html(elem_id="verdict")
     with gr.Row(elem_classes="work audit"):
@@ -40,7 +40,7 @@ def draw_audit_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> 
                 older = gr.Button("Older", elem_id="older", interactive=False)
                 refresh = gr.Button("Refresh", elem_id="refresh")
         with gr.Column(scale=5, min_width=320):
-            draw_record_panel(blocks, client, settings, problem)
+            draw_record_panel(opening, client, settings, problem)
             checkpoint = html(elem_id="checkpoint")
     place = gr.State({"cursors": [None], "next": None, "epoch": None}, time_to_live=int(settings.tab_idle_s))
     shown = [problem, table, newer, older, place]
@@ -64,6 +64,9 @@ def draw_audit_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> 
         epoch = query_value(request, "epoch")
         return await turn_to([None], int(epoch) if epoch.isdecimal() and len(epoch) < 6 else None, request)
 
+    async def first_again(request: gr.Request) -> tuple[Any, ...]:
+        return *await first(request), await show_checkpoint(request)
+
     async def go_older(at: Place, request: gr.Request) -> tuple[Any, ...]:
         cursors = at["cursors"]
         return await turn_to(cursors if at["next"] is None else [*cursors, at["next"]], at["epoch"], request)
@@ -77,17 +80,17 @@ def draw_audit_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> 
         except Refused as refusal:
             return views.problem(refusal)
 
-    async def check(request: gr.Request) -> AsyncIterator[tuple[str, str]]:
-        yield "", fragment("verifying")  # a long log takes a while
+    async def check(request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
+        yield "", fragment("verifying"), gr.skip()  # a long log takes a while
         try:
-            yield "", views.verdict(await visitor_of(request, client, settings).verify())
+            said = "", views.verdict(await visitor_of(request, client, settings).verify())
         except Refused as refusal:
-            yield views.problem(refusal), ""
+            said = views.problem(refusal), ""
+        yield *said, await show_checkpoint(request)
 
-    blocks.load(first, None, shown, **OPTIONS)
-    blocks.load(show_checkpoint, None, checkpoint, **OPTIONS)
-    refresh.click(first, None, shown, **OPTIONS)
-    refresh.click(show_checkpoint, None, checkpoint, **OPTIONS)
+    opening.show(first, *shown)
+    opening.show(show_checkpoint, checkpoint)
+    refresh.click(first_again, None, [*shown, checkpoint], **OPTIONS)
     older.click(go_older, place, shown, **OPTIONS)
     newer.click(go_newer, place, shown, **OPTIONS)
-    verify.click(check, None, [problem, verdict], **OPTIONS).then(show_checkpoint, None, checkpoint, **OPTIONS)
+    verify.click(check, None, [problem, verdict, checkpoint], **OPTIONS)

@@ -177,12 +177,21 @@ def certificate(answer: Answer, subject: str) -> str:
         f"Contents destroyed: {answer['records']}",
         f"Time: {answer['time']}",
         f"Grade: {answer['grade']}",
+        f"Backups that may hold the keys: {_backups(answer)}",
         f"Record: {answer['seq']} ({answer['record_id']})",
         "",
         str(answer["statement"]),
         "",
     )
-    return fragment("certificate", certificate=answer, subject=subject, text=_lines(lines))
+    return fragment("certificate", certificate=answer, backups=_backups(answer), subject=subject, text=_lines(lines))
+
+
+def _backups(answer: Answer) -> str:
+    """How many, and until when."""
+    count, expire = answer["backups"], answer["backups_expire"]
+    if not count:
+        return "none is recorded"
+    return f"{count}, the last until {expire[:10]}" if expire else f"{count}, at least one without an end"
 
 
 def erasures(answer: Answer) -> str:

@@ -132,24 +132,76 @@ class Visitor:
 
         Raises `Refused`, also in the middle: when the API says so, or when its answer breaks off.
         """
-        signed_in = await self.session()
-        headers = self._headers(csrf=signed_in.csrf) | {"content-type": "application/json"}
-        async with (
-            self._http(StreamingTransport(self.client.api, self.address)) as http,
-            http.stream("POST", "/v1/audit/search", headers=headers, content=_encoded(query)) as answer,
-        ):
-            if not answer.is_success:
-                await answer.aread()
-                raise refusal_in(answer)
-            ended = False
-            async with aclosing(lines_in(answer)) as lines:
-                async for line in lines:
-                    if "error" in line:
-                        raise refusal_of(answer.status_code, line)
-                    ended = ended or "end" in line
-                    yield line
-            if not ended:
-                raise Refused(502, "unreadable_answer", "the search broke off before its end", "search again")
+        async with aclosing(self._lines("/v1/audit/search", query, last="end")) as lines:
+            async for line in lines:
+                yield line
+
+    async def conversations(self) -> Json:
+        """One's own, and whether instructions and parameters are one's to set."""
+        return await self._json("GET", "/v1/conversations")
+
+    async def conversation(self, conversation: str) -> Json:
+        return await self._json("GET", f"/v1/conversations/{_segment(conversation)}")
+
+    async def begin_conversation(self, wanted: Mapping[str, object]) -> Json:
+        return await self._changed("POST", "/v1/conversations", wanted)
+
+    async def change_conversation(self, conversation: str, change: Mapping[str, object]) -> Json:
+        return await self._changed("PATCH", f"/v1/conversations/{_segment(conversation)}", change)
+
+    async def delete_conversation(self, conversation: str) -> None:
+        await self._change("DELETE", f"/v1/conversations/{_segment(conversation)}")
+
+    async def answer(self, conversation: str, asked: Mapping[str, object]) -> AsyncGenerator[Json]:
+        """The lines of an answer: `piece`, `end`, `kept`. Leaving early stops it. Raises as `search`."""
+        path = f"/v1/conversations/{_segment(conversation)}/answer"
+        async with aclosing(self._lines(path, asked, last="kept")) as lines:
+            async for line in lines:
+                yield line
+
+    async def models(self) -> Json:
+        """Models that write, specialists, and what chooses among them."""
+        return await self._json("GET", "/v1/models")
+
+    async def guard(self) -> Json:
+        """The policy about identifiers: the visitor's, everybody's for whoever may see that, and measured figures."""
+        return await self._json("GET", "/v1/guard")
+
+    async def set_guard_policy(self, workspace: str, policy: str) -> Json:
+        return await self._changed("PUT", f"/v1/guard/workspaces/{_segment(workspace)}", {"policy": policy})
+
+    async def assign_workspace(self, account: str, workspace: str) -> Json:
+        return await self._changed("PUT", f"/v1/guard/members/{_segment(account)}", {"workspace": workspace})
+
+    async def accounts(self) -> Json:
+        return await self._json("GET", "/v1/accounts")
+
+    async def create_account(self, name: str, password: str, roles: list[str]) -> Json:
+        return await self._changed("POST", "/v1/accounts", {"username": name, "password": password, "roles": roles})
+
+    async def disable_account(self, name: str) -> Json:
+        return await self._changed("POST", f"/v1/accounts/{_segment(name)}/disable")
+
+    async def enable_account(self, name: str) -> Json:
+        return await self._changed("POST", f"/v1/accounts/{_segment(name)}/enable")
+
+    async def set_password(self, name: str, password: str) -> None:
+        await self._change("POST", f"/v1/accounts/{_segment(name)}/password", {"password": password})
+
+    async def change_own_password(self, current: str, password: str) -> None:
+        """Every session of the account ends, this one too."""
+        await self._change("POST", "/v1/sessions/current/password", {"current": current, "password": password})
+
+    async def api_keys(self) -> Json:
+        """One's own; an administrator's are everybody's."""
+        return await self._json("GET", "/v1/api-keys")
+
+    async def create_api_key(self, name: str, scopes: list[str], days: int | None) -> Json:
+        """With `secret`, which is shown once."""
+        return await self._changed("POST", "/v1/api-keys", {"name": name, "scopes": scopes, "days": days})
+
+    async def revoke_api_key(self, key_id: str) -> Json:
+        return object_in(await self._change("DELETE", f"/v1/api-keys/{_segment(key_id)}"), "/v1/api-keys")
 
     async def activity(self, from_: str, to: str, *, buckets: int) -> Json:
         parameters = _given({"from": from_, "to": to, "buckets": buckets})
@@ -192,6 +244,14 @@ class Visitor:
         parameters = _given({"format": format_, "from": from_, "to": to})
         return await self._download("/v1/audit/export", f"audit-{format_}", parameters)
 
+    async def protection(self) -> Json:
+        """Egress, backup, rehearsal, recovery kit and certificate, with a remedy for each that is not in order."""
+        return await self._json("GET", "/v1/system/protection")
+
+    async def capacity(self) -> Json:
+        """How many people each model serves at once here, where it was measured."""
+        return await self._json("GET", "/v1/system/capacity")
+
     async def specialists(self) -> Json:
         return await self._json("GET", "/v1/specialists")
 
@@ -231,7 +291,24 @@ class Visitor:
         return await self._changed("POST", "/v1/route", {"text": text})
 
     async def upload_table(self, body: AsyncIterator[bytes], content_type: str) -> Json:
-        """A table of labelled rows as the browser sent it, passed on piece by piece; returns what was found in it.
+        """A table of labelled rows as the browser sent it; returns what was found in it."""
+        return await self._uploaded("/v1/teaching/tables", body, content_type)
+
+    async def install_specialist(self, body: AsyncIterator[bytes], content_type: str) -> Json:
+        """A specialist's file and its signature as the browser sent them; returns the version that now waits."""
+        return await self._uploaded("/v1/specialists", body, content_type)
+
+    async def trusted_keys(self) -> Json:
+        return await self._json("GET", "/v1/specialist-keys")
+
+    async def trust_key(self, name: str, public_key: str) -> Json:
+        return await self._changed("POST", "/v1/specialist-keys", {"name": name, "public_key": public_key})
+
+    async def distrust_key(self, name: str) -> None:
+        await self._change("DELETE", f"/v1/specialist-keys/{_segment(name)}")
+
+    async def _uploaded(self, path: str, body: AsyncIterator[bytes], content_type: str) -> Json:
+        """A form passed on piece by piece.
 
         `body` may raise `Refused` to end the upload; the application that reads it sees a broken connection.
         """
@@ -249,12 +326,12 @@ class Visitor:
         headers = self._headers(csrf=signed_in.csrf) | {"content-type": content_type}
         whole = httpx.ASGITransport(app=self.client.api, raise_app_exceptions=False, client=self.address)
         async with self._http(whole) as http:
-            answer = await http.post("/v1/teaching/tables", headers=headers, content=pieces())
+            answer = await http.post(path, headers=headers, content=pieces())
         if broken:
             raise broken[0]
         if not answer.is_success:
             raise refusal_in(answer)
-        return object_in(answer, "/v1/teaching/tables")
+        return object_in(answer, path)
 
     async def start_teaching(self, wanted: Mapping[str, object]) -> Json:
         return await self._changed("POST", "/v1/teaching/jobs", wanted)
@@ -268,6 +345,27 @@ class Visitor:
 
     async def stop_teaching(self, job: str) -> None:
         await self._change("DELETE", f"/v1/teaching/jobs/{_segment(job)}")
+
+    async def _lines(self, path: str, body: Mapping[str, object], *, last: str) -> AsyncGenerator[Json]:
+        """Each line of a streamed answer. One that ends before its `last` line broke off."""
+        signed_in = await self.session()
+        headers = self._headers(csrf=signed_in.csrf) | {"content-type": "application/json"}
+        async with (
+            self._http(StreamingTransport(self.client.api, self.address)) as http,
+            http.stream("POST", path, headers=headers, content=_encoded(body)) as answer,
+        ):
+            if not answer.is_success:
+                await answer.aread()
+                raise refusal_in(answer)
+            ended = False
+            async with aclosing(lines_in(answer)) as lines:
+                async for line in lines:
+                    if "error" in line:
+                        raise refusal_of(answer.status_code, line)
+                    ended = ended or last in line
+                    yield line
+            if not ended:
+                raise Refused(502, "unreadable_answer", "the answer broke off before its end", "try again")
 
     async def _download(self, path: str, otherwise: str, parameters: Mapping[str, str | int] | None = None) -> Download:
         """`otherwise` is the file's name when the API gives none."""

@@ -8,15 +8,15 @@ import gradio as gr
 
 from ui import audit_views, views
 from ui.client import Client, Refused, Visitor
-from ui.drawing import OPTIONS, draw_head, html, line, on_refusal, visitor_of
+from ui.drawing import OPTIONS, Opening, draw_head, html, line, on_refusal, visitor_of
 from ui.markup import fragment
 from ui.settings import UiSettings
 
 
-def draw_erasure_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> None:
+def draw_erasure_page(opening: Opening, client: Client, settings: UiSettings) -> None:
     """Place the components and wire them. Called inside the page's route."""
     draw_head(
-        blocks,
+        opening,
         client,
         settings,
         title="Erasure",
@@ -62,7 +62,7 @@ def draw_erasure_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -
             return views.problem(refusal), "", gr.skip(), gr.skip(), gr.skip()
         return "", audit_views.certificate(answer, subject), await show(request), "", ""
 
-    blocks.load(show, None, table, **OPTIONS)
+    opening.show(show, table)
     shred.click(destroy, [subject, reason, typed], [problem, certificate, table, subject, typed], **OPTIONS)
 
 

@@ -8,7 +8,7 @@ Metrics arrive as one flat table of numbers; `accuracy_low` or `accuracy_interva
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ui.markup import label_name, rate
@@ -69,6 +69,21 @@ def headline(evaluations: Any) -> tuple[Mapping[str, Any] | None, tuple[Figure, 
         if chosen:
             return evaluation, tuple(_figure(name, evaluation["metrics"]) for name in chosen)
     return None, ()
+
+
+def share(title: str, value: float, low: float, high: float) -> Figure:
+    """A share with its interval as a figure of that title."""
+    return replace(_figure("share", {"share": value, "share_low": low, "share_high": high}), title=title)
+
+
+def error_rate(name: str, title: str, metrics: Mapping[str, Any], *, of_itself: bool = False) -> Figure:
+    """What is missing from a measured share, with its interval turned round; `of_itself`: the share is the error."""
+    ends = {"error_low": _end(name, metrics, _LOWS), "error_high": _end(name, metrics, _HIGHS)}
+    values = {"error": float(metrics[name]), **{end: value for end, value in ends.items() if value is not None}}
+    if not of_itself:
+        turned = {"error_low": "error_high", "error_high": "error_low"}
+        values = {turned.get(end, end): 1 - value for end, value in values.items()}
+    return replace(_figure("error", values), title=title)
 
 
 def _headline_names(metrics: Mapping[str, Any]) -> list[str]:

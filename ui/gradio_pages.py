@@ -10,18 +10,24 @@ import warnings
 import gradio as gr
 from fastapi import FastAPI
 
+from ui.account_page import draw_account_page
 from ui.activity_page import draw_activity_page
 from ui.ask_page import draw_ask_page
 from ui.audit_page import draw_audit_page
+from ui.chat_page import draw_chat_page
 from ui.client import Client
 from ui.deidentify_page import draw_deidentify_page
+from ui.drawing import Opening
 from ui.erasure_page import draw_erasure_page
 from ui.holds_page import draw_holds_page
+from ui.identifiers_page import draw_identifiers_page
+from ui.people_page import draw_people_page
 from ui.policy import MOUNT
 from ui.proof_page import draw_proof_page
 from ui.retention_page import draw_retention_page
 from ui.search_page import draw_search_page
 from ui.settings import UiSettings
+from ui.site_page import draw_site_page
 from ui.specialists_page import draw_specialists_page
 from ui.teach_page import draw_teach_page
 
@@ -62,6 +68,7 @@ def build_blocks(client: Client, settings: UiSettings) -> gr.Blocks:
         draw_deidentify_page(client, settings)
     for name, path, draw in (
         ("Ask", "ask", draw_ask_page),
+        ("Assistant", "assistant", draw_chat_page),
         ("Specialists", "specialists", draw_specialists_page),
         ("Teach", "teach", draw_teach_page),
         ("Audit log", "audit", draw_audit_page),
@@ -71,9 +78,15 @@ def build_blocks(client: Client, settings: UiSettings) -> gr.Blocks:
         ("Legal holds", "audit-holds", draw_holds_page),
         ("Retention", "audit-retention", draw_retention_page),
         ("Erasure", "audit-erasure", draw_erasure_page),
+        ("Identifiers", "identifiers", draw_identifiers_page),
+        ("People", "people", draw_people_page),
+        ("My account", "account", draw_account_page),
+        ("This site", "site", draw_site_page),
     ):
         with blocks.route(name, path):
-            draw(blocks, client, settings)
+            opening = Opening()
+            draw(opening, client, settings)
+            opening.wire(blocks)
     blocks.queue(default_concurrency_limit=settings.runs_at_once, max_size=settings.runs_waiting_max, api_open=False)
     # Gradio looks for work a thousand times a second and for progress bars, which no page has, a hundred times.
     blocks._queue.sleep_when_free = _LOOK_FOR_WORK_S

@@ -2,11 +2,13 @@
 
 Order of refusals, first to last: websocket (closed), unknown host 421, unknown path 404, cross-site change 403,
 no session 401 or sign-in, somebody else's tab 403, body too large 413. On the way back every answer gets the
-headers of `headers.py`, a page gets its nonce and its chrome, and a stream ends when its session does.
+headers of `headers.py`, a page gets its nonce and its chrome, a stream ends when its session does, and an event is
+taken when the browser knows whether the stream for its answer is open (`stream_ends.py`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -19,12 +21,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ui.chrome import Chrome, new_nonce
 from ui.client import Refused
 from ui.headers import Header, for_api, for_page
+from ui.markup import page
 from ui.ownership import TabOwners
 from ui.policy import MOUNT, SAFE_METHODS, Area, area_of, host_name, same_origin
 from ui.sessions import Holder, Sessions
 from ui.settings import UiSettings
+from ui.stream_ends import StreamEnds, is_end
 
 _CACHING = {Area.ASSET: "forever", Area.PUBLIC: "never"}
+_HTML = b"text/html; charset=utf-8"
 _UNTOLD_S = 30.0  # how long an answer under way goes on while the API is too busy to tell whether its session lives
 _NEEDS_SESSION = frozenset({Area.DOWNLOAD, Area.UPLOAD, Area.PAGE, Area.ASSET, Area.GRADIO})
 
@@ -53,6 +58,7 @@ class Guard:
         chrome: Chrome,
         settings: UiSettings,
         clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._api = api
         self._pages = pages
@@ -60,7 +66,9 @@ class Guard:
         self._chrome = chrome
         self._settings = settings
         self._clock = clock
+        self._pause = pause
         self._tabs = TabOwners(limit=settings.sessions_max, idle_s=settings.tab_idle_s, clock=clock)
+        self._stream_ends = StreamEnds(clock=clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -87,41 +95,54 @@ class Guard:
             try:
                 request.holder = await self._sessions.find(request.cookie)
             except Refused as refusal:
-                await self._answer(send, 503, f"{refusal.message}; try again in a moment")
+                if request.area is Area.PAGE:
+                    await self._answer(send, 503, self._busy_page(request, refusal), type_=_HTML)
+                else:
+                    await self._refuse(request, send, 503, f"{refusal.message}; try again in a moment")
                 return
             if request.holder is None:
                 await self._send_to_sign_in(request, send)
                 return
+        passing = self._page_send(request, send)
         if request.area is not Area.UPLOAD:  # which is passed on as it comes and counted by its page
             body = await self._read_body(request, receive)
             if body is None:
-                await self._answer(send, 413, "the request is too large")
+                await self._refuse(request, send, 413, "the request is too large")
                 return
-            if request.area is Area.GRADIO and not self._owns_tab(request, body):
-                await self._answer(send, 403, "this browser tab belongs to another session; reload the page")
-                return
+            if request.area is Area.GRADIO:
+                tabs = _tabs_named(request, body)
+                if not self._owns_all(request, tabs):
+                    reload = "this browser tab belongs to another session; reload the page"
+                    await self._refuse(request, send, 403, reload)
+                    return
+                passing = self._in_turn(request, str(tabs[0]), passing)
             receive = _replay(body, receive)
         scope = {**request.scope, "state": {**request.scope.get("state", {}), "holder": request.holder}}
         # Pages are rewritten on the way out, so they must arrive uncompressed.
         if request.area is not Area.ASSET:
             scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
         watch = _Watch(self._sessions, request, self._settings.session_check_s, self._clock)
-        await self._pages(scope, watch.receive(receive), watch.send(self._page_send(request, send)))
+        await self._pages(scope, watch.receive(receive), watch.send(passing))
 
-    def _owns_tab(self, request: _Request, body: bytes) -> bool:
-        path, holder = request.scope["path"], request.holder
-        assert holder is not None
-        named = parse_qs(request.scope.get("query_string", b"").decode("latin-1")).get("session_hash", [])
-        if "/heartbeat/" in path:
-            named.append(path.rsplit("/", 1)[-1])
-        if request.scope["method"] == "POST":
-            try:
-                sent = json.loads(body)
-            except (ValueError, RecursionError):  # not JSON, or nested without end
-                return False
-            # `None` in the body is not a name, so it is refused below.
-            named.append(sent.get("session_hash") if isinstance(sent, dict) else None)
-        return bool(named) and all(self._tabs.claim(tab, holder.key) for tab in named)
+    def _owns_all(self, request: _Request, tabs: list[object]) -> bool:
+        assert request.holder is not None
+        return bool(tabs) and all(self._tabs.claim(tab, request.holder.key) for tab in tabs)
+
+    def _in_turn(self, request: _Request, tab: str, send: Send) -> Send:
+        """Notes the end of this tab's stream; holds the answer to an event until the browser has read of that."""
+        path = request.scope["path"]
+
+        async def noting(message: Message) -> None:
+            if message["type"] == "http.response.body" and is_end(message.get("body", b"")):
+                self._stream_ends.ended(tab)
+            await send(message)
+
+        async def holding(message: Message) -> None:
+            if message["type"] == "http.response.start" and (unread_s := self._stream_ends.unread_s(tab)) > 0:
+                await self._pause(unread_s)
+            await send(message)
+
+        return noting if path.endswith("/queue/data") else holding if path.endswith("/queue/join") else send
 
     async def _read_body(self, request: _Request, receive: Receive) -> bytes | None:
         """The whole body, at most `body_bytes_max`; None when there is more. Pages have no large bodies."""
@@ -150,10 +171,32 @@ class Guard:
         else:
             await self._answer(send, 401, "sign in first")
 
-    async def _answer(self, send: Send, status: int, text: str, *, location: str | None = None) -> None:
+    def _busy_page(self, request: _Request, refusal: Refused) -> str:
+        """The way back is the page that was asked for."""
+        shown = Refused(503, refusal.code, refusal.message, refusal.hint or "try again in a moment")
+        query = request.scope.get("query_string", b"").decode("latin-1")
+        back = request.scope["path"] + (f"?{query}" if query else "")
+        return page("message", site=self._settings.site_name, heading="The server is busy", problem=shown, back=back)
+
+    async def _refuse(self, request: _Request, send: Send, status: int, text: str) -> None:
+        """Gradio's script shows the person the `detail` of a refusal; what is not JSON it cannot read."""
+        if request.area is Area.GRADIO:
+            await self._answer(send, status, json.dumps({"detail": text}), type_=b"application/json")
+        else:
+            await self._answer(send, status, text)
+
+    async def _answer(
+        self,
+        send: Send,
+        status: int,
+        text: str,
+        *,
+        location: str | None = None,
+        type_: bytes = b"text/plain; charset=utf-8",
+    ) -> None:
         body = text.encode()
         headers: list[Header] = [
-            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-type", type_),
             (b"content-length", str(len(body)).encode()),
         ]
         if location:
@@ -203,6 +246,21 @@ class Guard:
             await send({"type": "http.response.body", "body": whole})
 
         return sending
+
+
+def _tabs_named(request: _Request, body: bytes) -> list[object]:
+    """Every tab that a call names, in its address and in its body; what is no name is among them, to be refused."""
+    path = request.scope["path"]
+    named: list[object] = [*parse_qs(request.scope.get("query_string", b"").decode("latin-1")).get("session_hash", [])]
+    if "/heartbeat/" in path:
+        named.append(path.rsplit("/", 1)[-1])
+    if request.scope["method"] == "POST":
+        try:
+            sent = json.loads(body)
+        except (ValueError, RecursionError):  # not JSON, or nested without end
+            sent = None
+        named.append(sent.get("session_hash") if isinstance(sent, dict) else None)
+    return named
 
 
 class _Watch:

@@ -8,17 +8,17 @@ import gradio as gr
 
 from ui import audit_views, views
 from ui.client import Client, Refused, Visitor
-from ui.drawing import OPTIONS, carried, draw_head, html, line, on_refusal, pressed, visitor_of
+from ui.drawing import OPTIONS, Opening, carried, draw_head, html, line, on_refusal, pressed, visitor_of
 from ui.markup import fragment
 from ui.settings import UiSettings
 
 _SUBJECTS_CHARS_MAX = 16_384
 
 
-def draw_holds_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> None:
+def draw_holds_page(opening: Opening, client: Client, settings: UiSettings) -> None:
     """Place the components and wire them. Called inside the page's route."""
     draw_head(
-        blocks,
+        opening,
         client,
         settings,
         title="Legal holds",
@@ -78,6 +78,6 @@ def draw_holds_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> 
             return views.problem(refusal), "", gr.skip()
         return await after(visitor, audit_views.hold_released(answer))
 
-    blocks.load(on_refusal(client, settings, draw), None, table, **OPTIONS)
+    opening.show(on_refusal(client, settings, draw), table)
     set_hold.click(put, [reason, subjects, classes], [*shown, subjects, classes], **OPTIONS)
     release.click(let_go, hold_id, shown, **OPTIONS)

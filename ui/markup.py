@@ -73,6 +73,25 @@ def rate(value: float) -> str:
     return f"{100 * value:.1f} %" if 0 <= value <= 1 else f"{value:,.1f}".replace(",", "\u202f")
 
 
+def _who(record: Mapping[str, Any]) -> str:
+    """Who the actor of a record is, to stand behind the id; empty for the appliance and its machine's operators."""
+    if record["actor_gone"]:
+        return " · no longer here"
+    name = record["actor_name"]
+    return f" · {name}" if name else ""
+
+
+def _person(step: Mapping[str, Any]) -> str:
+    """Who took a step: the name, and the id that the log has; the id alone where no account has it."""
+    return f"{step['by_name']} ({step['by']})" if step["by_name"] else str(step["by"])
+
+
+def _spelled(message: object) -> str:
+    """The class of a message: a sentence gets a capital letter, a name in quotes or a command stays as it is typed."""
+    begins = str(message)
+    return "sentence" if begins[:1].isalpha() and not begins.startswith("appliance ") else "verbatim"
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("ui", "templates"),
@@ -88,8 +107,11 @@ def _environment() -> Environment:
     environment.filters["instant"] = _instant
     environment.filters["day"] = _day
     environment.filters["rate"] = rate
+    environment.filters["who"] = _who
+    environment.filters["person"] = _person
     environment.filters["label"] = label_name
     environment.filters["kind"] = kind_class
+    environment.filters["spelled"] = _spelled
     environment.filters["admitted"] = lambda code: _ADMITTED.get(str(code), str(code))
     return environment
 

@@ -7,7 +7,7 @@ form then posts it. Downloads are answered from memory: nothing of them is on di
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -22,14 +22,15 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ui.chrome import landing_path
-from ui.client import Client, Refused, Visitor
+from ui.client import Client, Json, Refused, Visitor
 from ui.markup import page
 from ui.periods import days
-from ui.policy import PAGES, UPLOAD
+from ui.policy import PAGES, UPLOAD_SPECIALIST, UPLOAD_TABLE
 from ui.sessions import Sessions
 from ui.settings import UiSettings
 
 FORM_FIELDS_MAX = 8
+Upload = Callable[[AsyncIterator[bytes], str], Awaitable[Json]]  # a form's body and its content type
 _NOTICES = {
     "ended": "Your session has ended. Sign in again; what you had typed is gone.",
     "out": "You are signed out.",
@@ -62,7 +63,9 @@ def create_pages(client: Client, sessions: Sessions, gradio: GradioState, settin
             Route("/receipts/{record_id}", pages.receipt),
             Route("/checkpoint", pages.checkpoint),
             Route("/audit/export", pages.export),
-            Route(UPLOAD, pages.table, methods=["POST"]),
+            Route("/specialists/{specialist}/{version}/file", pages.specialist_file),
+            Route(UPLOAD_TABLE, pages.table, methods=["POST"]),
+            Route(UPLOAD_SPECIALIST, pages.specialist, methods=["POST"]),
             Route("/ui/status", pages.status),
             Route("/favicon.ico", pages.icon),
             Mount("/ui/static", static),
@@ -165,12 +168,28 @@ class _Pages:
         headers = {"content-disposition": f'attachment; filename="{export.name}"', "x-robots-tag": "none"}
         return StreamingResponse(export.pieces, media_type=export.media_type, headers=headers)
 
-    async def table(self, request: Request) -> Response:
-        """Passed on piece by piece; nothing of it is kept here. The answer is the API's, refusals too."""
+    async def specialist_file(self, request: Request) -> Response:
+        """A version's file and its signature, as one archive, passed on piece by piece."""
+        if request.method == "HEAD":
+            return Response(headers={"content-disposition": "attachment"})
+        named = request.path_params["specialist"], request.path_params["version"]
         try:
-            found = await self._visitor(request).upload_table(
-                self._bounded(request), request.headers.get("content-type", "")
-            )
+            archive = await self._visitor(request).specialist_file(*named)
+        except Refused as refusal:
+            return self._message("This file cannot be handed out", refusal, back=PAGES["specialists"])
+        headers = {"content-disposition": f'attachment; filename="{archive.name}"', "x-robots-tag": "none"}
+        return StreamingResponse(archive.pieces, media_type=archive.media_type, headers=headers)
+
+    async def table(self, request: Request) -> Response:
+        return await self._passed_on(request, self._visitor(request).upload_table)
+
+    async def specialist(self, request: Request) -> Response:
+        return await self._passed_on(request, self._visitor(request).install_specialist)
+
+    async def _passed_on(self, request: Request, upload: Upload) -> Response:
+        """Piece by piece; nothing of it is kept here. The answer is the API's, refusals too."""
+        try:
+            found = await upload(self._bounded(request), request.headers.get("content-type", ""))
         except Refused as refusal:
             error = {"code": refusal.code, "message": refusal.message, "hint": refusal.hint}
             return JSONResponse({"error": error}, refusal.status)
@@ -182,7 +201,12 @@ class _Pages:
             received += len(piece)
             if received > self.settings.upload_bytes_max:
                 most = self.settings.upload_bytes_max // 2**20
-                raise Refused(413, "input_too_long", f"the file is larger than {most} MiB", "take a sample of its rows")
+                raise Refused(
+                    413,
+                    "input_too_long",
+                    f"the file is larger than {most} MiB",
+                    "send a smaller one: of a table, a sample of its rows",
+                )
             yield piece
 
     async def status(self, _: Request) -> Response:

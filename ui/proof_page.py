@@ -8,17 +8,17 @@ import gradio as gr
 
 from ui import audit_views, views
 from ui.client import Client, Refused, Visitor
-from ui.drawing import OPTIONS, draw_head, html, line, on_refusal, refused, visitor_of
+from ui.drawing import OPTIONS, Opening, draw_head, html, line, on_refusal, refused, visitor_of
 from ui.markup import fragment
 from ui.settings import UiSettings
 
 _PROOF_CHARS_MAX = 64 * 1024
 
 
-def draw_proof_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> None:
+def draw_proof_page(opening: Opening, client: Client, settings: UiSettings) -> None:
     """Place the components and wire them. Called inside the page's route."""
     standing = draw_head(
-        blocks,
+        opening,
         client,
         settings,
         title="Proof and export",
@@ -72,8 +72,8 @@ def draw_proof_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> 
         except Refused as refusal:
             return drawn, audit_views.standing_unknown(refusal)
 
-    blocks.load(on_refusal(client, settings, draw_exposure), None, exposure, **OPTIONS)
-    blocks.load(on_refusal(client, settings, draw_epochs), None, epochs, **OPTIONS)
+    opening.show(on_refusal(client, settings, draw_exposure), exposure)
+    opening.show(on_refusal(client, settings, draw_epochs), epochs)
     newest.click(verify(full=False), None, [problem, verdict], **OPTIONS)
     everything.click(verify(full=True), None, [problem, verdict], **OPTIONS)
     check.click(check_receipt, proof, [checked, standing], **OPTIONS)

@@ -8,15 +8,16 @@ import gradio as gr
 
 from ui import audit_views, views
 from ui.client import Client, Json, Refused, Visitor
-from ui.drawing import OPTIONS, html, query_value, visitor_of
+from ui.drawing import OPTIONS, Opening, html, query_value, visitor_of
 from ui.markup import fragment
 from ui.settings import UiSettings
 
 _RECORD_ID_CHARS_MAX = 64
-_NUMBER = re.compile(r"[0-9]{1,19}")  # a record id has 32 characters, so the two cannot be confused
+# No log has as many records as eighteen digits count. A record id has 32 characters, so the two cannot be confused.
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 
-def draw_record_panel(blocks: gr.Blocks, client: Client, settings: UiSettings, problem: gr.Markdown) -> None:
+def draw_record_panel(opening: Opening, client: Client, settings: UiSettings, problem: gr.Markdown) -> None:
     """Place the field and the record, and wire them. `?record=` or `?number=` of the address opens one at once."""
     with gr.Row(elem_classes="find"):
         wanted = gr.Textbox(
@@ -38,7 +39,7 @@ def draw_record_panel(blocks: gr.Blocks, client: Client, settings: UiSettings, p
     async def show_addressed(request: gr.Request) -> tuple[str, str]:
         return await show(query_value(request, "record") or query_value(request, "number"), request)
 
-    blocks.load(show_addressed, None, [problem, record], **OPTIONS)
+    opening.show(show_addressed, problem, record)
     opened.click(show, wanted, [problem, record], **OPTIONS)
     wanted.submit(show, wanted, [problem, record], **OPTIONS)
 

@@ -8,15 +8,15 @@ import gradio as gr
 
 from ui import audit_views, views
 from ui.client import Client, Refused, Visitor
-from ui.drawing import OPTIONS, draw_head, html, line, visitor_of
+from ui.drawing import OPTIONS, Opening, draw_head, html, line, visitor_of
 from ui.markup import fragment
 from ui.settings import UiSettings
 
 
-def draw_retention_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> None:
+def draw_retention_page(opening: Opening, client: Client, settings: UiSettings) -> None:
     """Place the components and wire them. Called inside the page's route."""
     draw_head(
-        blocks,
+        opening,
         client,
         settings,
         title="Retention",
@@ -83,7 +83,7 @@ def draw_retention_page(blocks: gr.Blocks, client: Client, settings: UiSettings)
         done = fragment("notice", heading="Kept longer", text=f"Class {chosen}: {_months(months)} months from now on.")
         return (*await draw(visitor, done), "")
 
-    blocks.load(show, None, shown, **OPTIONS)
+    opening.show(show, *shown)
     run.click(destroy, typed, [*shown, typed], **OPTIONS)
     keep.click(lengthen, [chosen, months], [*shown, months], **OPTIONS)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,19 +17,19 @@ import gradio as gr
 
 from ui import audit_views, views
 from ui.client import Client, Json, Refused
-from ui.drawing import OPTIONS, draw_head, html, line, query_value, visitor_of
+from ui.drawing import OPTIONS, Opening, draw_head, html, line, query_value, visitor_of
 from ui.markup import fragment
 from ui.periods import PERIODS, period
 from ui.record_panel import draw_record_panel
+from ui.running import Running, until
 from ui.settings import UiSettings
 
 FOUND_MAX = 200
 _DRAW_EVERY_S = 0.25
-_LOOK_EVERY_S = 0.5  # a search without news is still asked whether anybody waits for it
 
 # Shown name, id of the field on the page, the API's word, an example.
 FIELDS = (
-    ("Event", "event", "event", "deidentify"),
+    ("Event", "event", "event", "specialist.deidentify"),
     ("By", "actor", "actor", "user:7"),
     ("Outcome", "outcome", "outcome", "completed"),
     ("Exchange", "exchange", "exchange_id", "32 characters"),
@@ -38,34 +38,10 @@ FIELDS = (
 )
 
 
-class RunningSearches:
-    """The search under way in each tab; the names of tabs are bound to their session by the guard."""
-
-    def __init__(self) -> None:
-        self._running: dict[str, asyncio.Event] = {}
-
-    def begin(self, tab: str) -> asyncio.Event:
-        """The new search's stop sign. A search that this tab still runs is stopped."""
-        self.stop(tab)
-        sign = self._running[tab] = asyncio.Event()
-        return sign
-
-    def stop(self, tab: str) -> None:
-        if (sign := self._running.get(tab)) is not None:
-            sign.set()
-
-    def is_newest(self, tab: str, sign: asyncio.Event) -> bool:
-        return self._running.get(tab) is sign
-
-    def end(self, tab: str, sign: asyncio.Event) -> None:
-        if self.is_newest(tab, sign):
-            del self._running[tab]
-
-
-def draw_search_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> None:
+def draw_search_page(opening: Opening, client: Client, settings: UiSettings) -> None:
     """Place the components and wire them. Called inside the page's route."""
     draw_head(
-        blocks,
+        opening,
         client,
         settings,
         title="Search the log",
@@ -91,8 +67,8 @@ def draw_search_page(blocks: gr.Blocks, client: Client, settings: UiSettings) ->
         with gr.Column(scale=9, min_width=320):
             table = html(fragment("found_before"), elem_id="records")
         with gr.Column(scale=5, min_width=320):
-            draw_record_panel(blocks, client, settings, problem)
-    searches = RunningSearches()
+            draw_record_panel(opening, client, settings, problem)
+    searches = Running()
     shown = [problem, progress, table, stop]
 
     async def search(
@@ -159,7 +135,7 @@ def draw_search_page(blocks: gr.Blocks, client: Client, settings: UiSettings) ->
             async for drawn in drawing:
                 yield drawn
 
-    blocks.load(search_exchange, None, [*shown, exact[3], span], **OPTIONS)
+    opening.follow(search_exchange, *shown, exact[3], span)
     run.click(search_now, fields, shown, **several)
     for field in (text, *exact):
         field.submit(search_now, fields, shown, **several)
@@ -175,7 +151,7 @@ async def _draw(lines: AsyncGenerator[Json], sign: asyncio.Event) -> AsyncGenera
     going, over = gr.update(interactive=True), gr.update(interactive=False)
     yield "", audit_views.search_progress(0, 0, 0), audit_views.found_records([], running=True), going
     try:
-        async with aclosing(_until(lines, sign)) as news:
+        async with aclosing(until(lines, sign)) as news:
             async for line in news:
                 if line is not None and "record" in line:
                     found.append(line["record"])
@@ -197,32 +173,3 @@ async def _draw(lines: AsyncGenerator[Json], sign: asyncio.Event) -> AsyncGenera
         return
     ended = audit_views.search_ended(len(found), scanned, complete=False, stopped=True)
     yield "", ended, audit_views.found_records(found, running=False), over
-
-
-async def _until(lines: AsyncGenerator[Json], sign: asyncio.Event) -> AsyncGenerator[Json | None]:
-    """The lines until the sign to stop; None when there is no news for a moment. Ends the search when it is left."""
-    stopping = asyncio.ensure_future(sign.wait())
-    coming: asyncio.Future[Json | None] | None = None
-    try:
-        while not sign.is_set():
-            coming = coming or asyncio.ensure_future(_next(lines))
-            waited: set[asyncio.Future[Any]] = {coming, stopping}
-            done, _ = await asyncio.wait(waited, timeout=_LOOK_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
-            if coming in done:
-                finished, coming = coming, None
-                if (line := finished.result()) is None:
-                    return
-                yield line
-            elif not done:
-                yield None
-    finally:
-        stopping.cancel()
-        if coming is not None:
-            coming.cancel()
-            with suppress(asyncio.CancelledError, Refused):
-                await coming
-        await lines.aclose()
-
-
-async def _next(lines: AsyncGenerator[Json]) -> Json | None:
-    return await anext(lines, None)

@@ -18,7 +18,7 @@ class UiSettings:
     secure: bool = False  # served over TLS: announce it for the future, too (HSTS)
     text_chars_max: int = 200_000
     body_bytes_max: int = 4 * 1024 * 1024  # JSON escapes make a note of text_chars_max characters this large
-    upload_bytes_max: int = 64 * 1024 * 1024  # of a table; the API has a limit of its own, which it names
+    upload_bytes_max: int = 64 * 1024 * 1024  # of any file; the API has a limit for each kind, which it names
     page_size: int = 25
     session_check_s: float = 2.0  # how long an answer "this session is valid" may be used again
     sessions_max: int = 4096  # bound of every table kept per session or per tab

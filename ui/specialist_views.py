@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ui.answers import refusal_of
 from ui.client import Refused, SignedIn
-from ui.figures import figures, headline
+from ui.figures import figures, headline, share
 from ui.markup import fragment, marked_text
 
 Answer = Mapping[str, Any]
@@ -28,6 +30,7 @@ AUTO = "auto"
 _BARS_MAX = 8
 _LABELS_MAX = 24  # as many fit; the rest unfold
 _VECTOR_SHOWN = 8
+_SHADES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,33 @@ def cards(answer: Answer, waiting: Answer) -> str:
     """
     waits = [version for version in waiting["data"] if version["state"] == "awaiting_approval"]
     return fragment("specialist_cards", cards=[_brief(card) for card in answer["data"]], waiting=waits)
+
+
+def installed(answer: str | None) -> str:
+    """What the API said of a file that the browser sent it, as it came back through the browser. Raises `Refused`."""
+    try:
+        found = json.loads(answer or "")
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict) and "error" in found:
+        raise refusal_of(400, found)
+    if not isinstance(found, dict) or not all(isinstance(found.get(name), str) for name in ("id", "version", "state")):
+        hint = "look whether the list above has it, and choose the file once more if not"
+        raise Refused(502, "unreadable_answer", "the server's answer to the file could not be read", hint)
+    name = f"{found['id']} {found['version']}"
+    if found["state"] == "awaiting_approval":
+        return fragment(
+            "notice",
+            heading="Installed",
+            text=f"{name} is here and answers nobody yet: another person has to approve it.",
+        )
+    state = _state(found["state"])[0].lower()
+    return fragment("notice", heading="Nothing changed", text=f"{name} had been installed before. It is {state}.")
+
+
+def trusted_keys(answer: Answer) -> str:
+    """The keys whose signatures count here."""
+    return fragment("trusted_keys", keys=answer["data"])
 
 
 def _brief(card: Answer) -> dict[str, Any]:
@@ -72,7 +102,34 @@ def specialist(card: Answer) -> str:
         labels=labels,
         labels_fold=len(labels) > _LABELS_MAX,
         state=_state(card.get("state", "active")),
+        routing=_routing(card.get("routing")),
     )
+
+
+def _routing(found: Answer | None) -> dict[str, Any] | None:
+    """How well the router finds this one, if that was measured: shares, and the whole matrix of who was chosen."""
+    if not found:
+        return None
+    shares = (
+        ("Its own requests that reach it", found["right"]),
+        ("Requests of all specialists that reach the right one", found["right_of_all"]),
+        ("Requests for nobody that are declined", found["none_declined"]),
+    )
+    columns = list(next(iter(found["matrix"].values())))
+    return {
+        "requests": found["requests"],
+        "shares": [share(title, one["share"], one["low"], one["high"]) for title, one in shares],
+        "columns": columns,
+        "rows": [_matrix_row(label, row) for label, row in found["matrix"].items()],
+        "command": found["command"],
+    }
+
+
+def _matrix_row(label: str, row: Mapping[str, int]) -> dict[str, Any]:
+    """The shade of a cell is its share of the row, in quarters."""
+    whole = max(1, sum(row.values()))
+    cells = [(count, -(-_SHADES * count // whole), chosen == label) for chosen, count in row.items()]
+    return {"label": label, "cells": cells}
 
 
 def versions(answer: Answer, specialist: str, user: SignedIn) -> str:
@@ -154,8 +211,10 @@ def _explained(route: Answer, results: Sequence[Tried]) -> dict[str, Any]:
     """The choice in words: who, how sure, who came next, and the examples that the text is like."""
     names = {str(one.card["id"]): str(one.card["name"]) for one in results}
     scores = list(route.get("scores") or ())[:_BARS_MAX]
+    reason = str(route["reason"])
     return {
         **route,
+        "reason": reason[:1].upper() + reason[1:] + ("" if reason.endswith((".", "!", "?")) else "."),
         "name": names.get(str(route["specialist"]), route["specialist"]),
         "bars": [(one["specialist"], float(one["score"])) for one in scores],
     }

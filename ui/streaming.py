@@ -18,7 +18,7 @@ import httpx
 from starlette.types import ASGIApp, Message
 
 PIECES_MAX = 4
-_LET_GO_S = 5.0  # an application that does not notice the disconnect is cancelled after that
+_LET_GO_S = 15.0  # an application that does not notice the disconnect is cancelled after that
 
 
 class AnswerCutOff(httpx.RemoteProtocolError):

@@ -16,7 +16,7 @@ import gradio as gr
 
 from ui import teach_views, views
 from ui.client import Client, Json, Refused, Visitor
-from ui.drawing import OPTIONS, carried, html, line, pressed, query_value, visitor_of
+from ui.drawing import OPTIONS, Opening, carried, html, line, pressed, query_value, visitor_of
 from ui.markup import fragment
 from ui.settings import UiSettings
 
@@ -27,7 +27,7 @@ _FOLLOW_S_MAX = 4 * 3600.0
 _ID = re.compile(r"[^a-z0-9]+")
 
 
-def draw_teach_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> None:
+def draw_teach_page(opening: Opening, client: Client, settings: UiSettings) -> None:
     """Place the components and wire them. Called inside the page's route."""
     html(fragment("head", title="Teach a specialist", lead=_LEAD), elem_id="page-head")
     problem = html(elem_id="problem")
@@ -117,7 +117,7 @@ def draw_teach_page(blocks: gr.Blocks, client: Client, settings: UiSettings) -> 
     start.click(train, [table, name, id_, text, label, several], followed, **OPTIONS)
     stop.click(halt, job, problem, **OPTIONS)
     submit.click(ask, job, [problem, report], **OPTIONS)
-    blocks.load(go_on, None, followed, **OPTIONS)
+    opening.follow(go_on, *followed)
 
 
 async def _follow(visitor: Visitor, job: Json) -> AsyncIterator[tuple[Any, ...]]:

@@ -88,6 +88,7 @@ def _summary(text: str, answer: Answer) -> str:
         kept=f"{100 * (len(text) - hidden) / len(text):.0f} %" if text else "–",
         time=_duration(float(answer["elapsed_ms"])),
         counts=[(label_name(label), kind_class(label), count) for label, count in counts],
+        warnings=list(answer.get("warnings") or ()),
     )
 
 

@@ -27,6 +27,7 @@ class Action(StrEnum):
     SPECIALIST_PROMOTE = "specialist.promote"
     SPECIALIST_TEACH = "specialist.teach"
     SPECIALIST_EVALUATE = "specialist.evaluate"
+    CONVERSATION_TUNE = "conversation.tune"  # instructions and parameters of one's own conversations
     AUDIT_READ_OWN = "audit.read_own"
     AUDIT_READ_ALL = "audit.read_all"
     AUDIT_READ_CONTENT = "audit.read_content"
@@ -37,11 +38,13 @@ class Action(StrEnum):
     AUDIT_RETENTION = "audit.retention"
     AUDIT_ERASE = "audit.erase"
     KEYS_MANAGE = "keys.manage"
+    BACKUPS_MANAGE = "backups.manage"
     API_KEYS_OWN = "api_keys.own"
     API_KEYS_MANAGE = "api_keys.manage"
     ACCOUNTS_MANAGE = "accounts.manage"
     SPECIALISTS_MANAGE = "specialists.manage"
     MODELS_MANAGE = "models.manage"
+    GUARD_MANAGE = "guard.manage"
     SYSTEM_STATUS = "system.status"
 
 
@@ -81,12 +84,15 @@ ROLE_ACTIONS: Mapping[Role, frozenset[Action]] = {
             Action.SPECIALIST_EVALUATE,
             Action.SPECIALISTS_MANAGE,
             Action.MODELS_MANAGE,
+            Action.GUARD_MANAGE,
+            Action.CONVERSATION_TUNE,
             Action.AUDIT_VERIFY,
             Action.AUDIT_CHECKPOINT,
             Action.AUDIT_HOLD,
             Action.AUDIT_RETENTION,
             Action.AUDIT_ERASE,
             Action.KEYS_MANAGE,
+            Action.BACKUPS_MANAGE,
             Action.API_KEYS_MANAGE,
             Action.ACCOUNTS_MANAGE,
             Action.SYSTEM_STATUS,
@@ -95,14 +101,16 @@ ROLE_ACTIONS: Mapping[Role, frozenset[Action]] = {
 }
 
 # A person must be present for these: a key that could make accounts or keys would outlive its own revocation, and what
-# is destroyed or let go, and which specialist answers from now on, are decisions of people.
+# is destroyed or let go, what a model may read, and which specialist answers from now on, are decisions of people.
 SCOPES: frozenset[Action] = frozenset(Action) - {
     Action.ACCOUNTS_MANAGE,
     Action.API_KEYS_MANAGE,
     Action.API_KEYS_OWN,
     Action.AUDIT_HOLD,
     Action.AUDIT_ERASE,
+    Action.GUARD_MANAGE,
     Action.KEYS_MANAGE,
+    Action.BACKUPS_MANAGE,
     Action.SPECIALIST_APPROVE,
     Action.SPECIALIST_PROMOTE,
 }

@@ -29,6 +29,7 @@ from appliance.accounts.api_keys import (
     check_scopes,
     format_api_key,
 )
+from appliance.accounts.guard_rules import GuardRules, decode_rules, encode_rules
 from appliance.accounts.names import check_key_name, check_user_name, fold
 from appliance.accounts.passwords import Passwords
 from appliance.accounts.setup import SETUP_ROLES, new_setup_token, setup_token_hash
@@ -36,9 +37,10 @@ from appliance.accounts.store import StoredAccount
 from appliance.accounts.views import AccountView, account_view, api_key_view
 from appliance.config import AccountsConfig
 from appliance.crypto.secrets import hash_api_secret, new_api_secret
-from appliance.errors import AccountNotFound, Conflict, NotFound, SetupLinkInvalid
+from appliance.errors import AccountNotFound, ApplianceError, ConfigInvalid, Conflict, NotFound, SetupLinkInvalid
 from appliance.storage.database import Connection, Engine, writing
 
+GUARD_SETTING = "guard"
 _DAY_MS = 24 * 3600 * 1000
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
@@ -191,7 +193,10 @@ class Change:
         """
         connection = self._transaction()
         if not recover and store.active_administrators(connection) > 0:
-            raise Conflict("this appliance has an administrator", hint="ask the administrator for an account")
+            raise Conflict(
+                "this appliance has an administrator",
+                hint="ask them for an account; where they have left: appliance users setup-link --recover",
+            )
         store.delete_open_setup_links(connection)
         token = new_setup_token()
         hashed = setup_token_hash(token)
@@ -211,6 +216,23 @@ class Change:
                 hint="the operator of the machine makes a new one with `appliance users setup-link`",
             )
         return self.create_account(name, password, SETUP_ROLES)
+
+    @_step
+    def set_guard_policy(self, workspace: str, policy: str) -> GuardRules:
+        """What happens to identifiers in the chats of a workspace. Raises `InvalidRequest`, `Conflict`."""
+        return self._set_guard(self._guard().with_policy(workspace, policy))
+
+    @_step
+    def assign_workspace(self, name: str, workspace: str) -> GuardRules:
+        """In which workspace an account works. Raises `InvalidRequest`, `AccountNotFound`."""
+        return self._set_guard(self._guard().with_member(self._account(name).name, workspace))
+
+    def _guard(self) -> GuardRules:
+        return rules_from(store.setting(self._transaction(), GUARD_SETTING))
+
+    def _set_guard(self, rules: GuardRules) -> GuardRules:
+        store.set_setting(self._transaction(), GUARD_SETTING, encode_rules(rules))
+        return rules
 
     def _undo(self) -> None:
         with self._lock:
@@ -233,3 +255,15 @@ class Change:
                 f"there is no account {name[:64]!r}", hint="list them: GET /v1/accounts or `appliance users list`"
             )
         return found
+
+
+def rules_from(stored: str | None) -> GuardRules:
+    """The stored rules of the guard, or those of a site that decided nothing. Raises `ConfigInvalid`."""
+    if stored is None:
+        return GuardRules()
+    try:
+        return decode_rules(stored)
+    except (ValueError, KeyError, TypeError, AttributeError, ApplianceError):
+        raise ConfigInvalid(
+            "what this site decided about identifiers in chats cannot be read", hint="restore the newest backup"
+        ) from None

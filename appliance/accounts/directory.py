@@ -11,13 +11,15 @@ key, no scope and no administrator all mean closed. One message for every reason
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from appliance.accounts import store
 from appliance.accounts.api_keys import LAST_USED_STEP_MS, ApiKeyView, parse_api_key
 from appliance.accounts.attempts import Attempts
-from appliance.accounts.change import Change
+from appliance.accounts.change import GUARD_SETTING, Change, rules_from
+from appliance.accounts.guard_rules import GuardRules
 from appliance.accounts.names import fold
 from appliance.accounts.passwords import Passwords
 from appliance.accounts.sessions import (
@@ -34,11 +36,14 @@ from appliance.accounts.setup import setup_token_hash
 from appliance.accounts.store import StoredAccount, StoredSession
 from appliance.accounts.views import (
     AccountView,
+    NamedActor,
     account_view,
     api_key_principal,
     api_key_view,
     as_ms,
     as_time,
+    named_account,
+    named_api_key,
     user_principal,
 )
 from appliance.config import AccountsConfig
@@ -47,7 +52,9 @@ from appliance.errors import AccountNotFound, Unauthenticated
 from appliance.storage.database import Connection, Engine, reading, writing
 from appliance.types import Principal
 
-__all__ = ["AccountView", "ApiKeyView", "Change", "Directory", "SessionView", "SignedIn"]
+__all__ = ["AccountView", "ApiKeyView", "Change", "Directory", "NamedActor", "SessionView", "SignedIn"]
+
+_ACTOR = re.compile(r"(user|api-key):([1-9][0-9]{0,17})")
 
 
 def utc_now() -> datetime:
@@ -174,6 +181,30 @@ class Directory:
         keys = self.list_api_keys(principal.name)
         return frozenset({principal.id, *(f"api-key:{key.id}" for key in keys)})
 
+    @staticmethod
+    def keeps(actor: str) -> bool:
+        """Whether an id of the log is of the kind that this room gives out: of a person or of an API key."""
+        return _ACTOR.fullmatch(actor) is not None
+
+    def named(self, actors: Collection[str]) -> dict[str, NamedActor]:
+        """Who has these ids now; without those that nobody has, and those of another kind (`local:uid-0`)."""
+        found: dict[str, NamedActor] = {}
+        numbers: dict[str, list[int]] = {"user": [], "api-key": []}
+        for match in map(_ACTOR.fullmatch, actors):
+            if match is not None:
+                numbers[match[1]].append(int(match[2]))
+        with reading(self._engine) as connection:
+            for ids in _parts(numbers["user"]):
+                found |= {f"user:{one.id}": named_account(one) for one in store.accounts(connection, ids)}
+            for ids in _parts(numbers["api-key"]):
+                found |= {f"api-key:{one.id}": named_api_key(one) for one in store.api_keys_by_id(connection, ids)}
+        return found
+
+    def guard_rules(self) -> GuardRules:
+        """What the site decided about identifiers in chats. Raises `ConfigInvalid` where that cannot be read."""
+        with reading(self._engine) as connection:
+            return rules_from(store.setting(connection, GUARD_SETTING))
+
     def has_administrator(self) -> bool:
         """Whether anybody can administer; until then the only way in is the one-time link."""
         with reading(self._engine) as connection:
@@ -230,6 +261,11 @@ class Directory:
         ):
             raise Unauthenticated("the session has ended", hint="sign in again")
         return stored
+
+
+def _parts(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Few enough for one statement."""
+    return (ids[start : start + store.IDS_AT_ONCE] for start in range(0, len(ids), store.IDS_AT_ONCE))
 
 
 def _wrong_name_or_password() -> Unauthenticated:

@@ -16,11 +16,11 @@ from sqlalchemy.exc import IntegrityError
 
 from appliance.errors import AccountExists
 from appliance.storage.database import Connection
-from appliance.storage.tables import account, account_role, api_key, applied_change, session, setup_link
+from appliance.storage.tables import account, account_role, api_key, applied_change, meta, session, setup_link
 from appliance.types import Role
 
 ROWS_MAX = 10_000
-_IDS_AT_ONCE = 500  # SQLite bounds the number of parameters of a statement
+IDS_AT_ONCE = 500  # SQLite bounds the number of parameters of a statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,10 @@ def account_by_name(connection: Connection, folded: str) -> StoredAccount | None
     return None if row is None else _account(row, _roles_of(connection, [row.id])[row.id])
 
 
-def accounts(connection: Connection) -> tuple[StoredAccount, ...]:
-    """Every account, by name."""
-    rows = connection.execute(select(account).order_by(account.c.name_folded).limit(ROWS_MAX)).all()
+def accounts(connection: Connection, ids: Sequence[int] | None = None) -> tuple[StoredAccount, ...]:
+    """Every account, or those with these numbers (at most `IDS_AT_ONCE`), by name."""
+    chosen = account.c.id > 0 if ids is None else account.c.id.in_(ids)
+    rows = connection.execute(select(account).where(chosen).order_by(account.c.name_folded).limit(ROWS_MAX)).all()
     roles = _roles_of(connection, [row.id for row in rows])
     return tuple(_account(row, roles[row.id]) for row in rows)
 
@@ -116,8 +117,8 @@ def active_administrators(connection: Connection) -> int:
 
 def _roles_of(connection: Connection, ids: Sequence[int]) -> dict[int, frozenset[Role]]:
     found: dict[int, set[Role]] = {account_id: set() for account_id in ids}
-    for start in range(0, len(ids), _IDS_AT_ONCE):
-        chosen = account_role.c.account_id.in_(ids[start : start + _IDS_AT_ONCE])
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        chosen = account_role.c.account_id.in_(ids[start : start + IDS_AT_ONCE])
         for account_id, role in connection.execute(
             select(account_role.c.account_id, account_role.c.role).where(chosen)
         ):
@@ -217,6 +218,11 @@ def api_key_by_id(connection: Connection, key_id: int) -> StoredApiKey | None:
     return found[0] if found else None
 
 
+def api_keys_by_id(connection: Connection, ids: Sequence[int]) -> tuple[StoredApiKey, ...]:
+    """The keys with these numbers (at most `IDS_AT_ONCE`), valid or not."""
+    return _api_keys(connection, api_key.c.id.in_(ids))
+
+
 def api_keys(connection: Connection, owner_id: int | None = None) -> tuple[StoredApiKey, ...]:
     """Every key, or those of one account; oldest first."""
     return _api_keys(connection, api_key.c.owner_id == owner_id if owner_id is not None else api_key.c.id > 0)
@@ -247,8 +253,8 @@ def _api_keys(connection: Connection, condition: ColumnElement[bool]) -> tuple[S
     owner_ids = sorted({row.owner_id for row in rows})
     roles = _roles_of(connection, owner_ids)
     owners = {}
-    for start in range(0, len(owner_ids), _IDS_AT_ONCE):
-        chosen = account.c.id.in_(owner_ids[start : start + _IDS_AT_ONCE])
+    for start in range(0, len(owner_ids), IDS_AT_ONCE):
+        chosen = account.c.id.in_(owner_ids[start : start + IDS_AT_ONCE])
         for row in connection.execute(select(account).where(chosen)):
             owners[row.id] = _account(row, roles[row.id])
     return tuple(
@@ -310,7 +316,18 @@ def insert_applied_change(connection: Connection, record_id: bytes, now_ms: int)
 def applied_changes(connection: Connection, record_ids: Sequence[bytes]) -> frozenset[bytes]:
     """Those of `record_ids` whose change was committed."""
     found: set[bytes] = set()
-    for start in range(0, len(record_ids), _IDS_AT_ONCE):
-        chosen = applied_change.c.record_id.in_(record_ids[start : start + _IDS_AT_ONCE])
+    for start in range(0, len(record_ids), IDS_AT_ONCE):
+        chosen = applied_change.c.record_id.in_(record_ids[start : start + IDS_AT_ONCE])
         found.update(connection.execute(select(applied_change.c.record_id).where(chosen)).scalars())
     return frozenset(found)
+
+
+def setting(connection: Connection, key: str) -> str | None:
+    """One of the site's own settings; None: nobody decided it."""
+    return connection.execute(select(meta.c.value).where(meta.c.key == key)).scalar_one_or_none()
+
+
+def set_setting(connection: Connection, key: str, value: str) -> None:
+    """Decide a setting, in place of what was decided before."""
+    if connection.execute(update(meta).where(meta.c.key == key).values(value=value)).rowcount == 0:
+        connection.execute(insert(meta).values(key=key, value=value))

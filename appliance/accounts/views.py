@@ -21,6 +21,14 @@ class AccountView:
     disabled: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class NamedActor:
+    """Who has an id of the log now, `user:7` or `api-key:3`, and since when."""
+
+    name: str
+    created: datetime
+
+
 def account_view(account: StoredAccount) -> AccountView:
     """Everything but the password's hash."""
     return AccountView(
@@ -42,6 +50,16 @@ def api_key_view(key: StoredApiKey) -> ApiKeyView:
     )
 
 
+def named_account(account: StoredAccount) -> NamedActor:
+    """A person."""
+    return NamedActor(account.name, as_time(account.created_ms))
+
+
+def named_api_key(key: StoredApiKey) -> NamedActor:
+    """A program: whose key it uses, and which."""
+    return NamedActor(f"{key.owner.name}/{key.name}", as_time(key.created_ms))
+
+
 def user_principal(account: StoredAccount) -> Principal:
     """The person behind an account."""
     return Principal(id=f"user:{account.id}", name=account.name, kind="user", roles=account.roles)
@@ -51,7 +69,7 @@ def api_key_principal(key: StoredApiKey) -> Principal:
     """A program with a key: the roles its owner has now, narrowed by the key's scopes."""
     return Principal(
         id=f"api-key:{key.id}",
-        name=f"{key.owner.name}/{key.name}",
+        name=named_api_key(key).name,
         kind="api_key",
         roles=key.owner.roles,
         scopes=key.scopes,

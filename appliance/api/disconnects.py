@@ -1,20 +1,49 @@
 """A client that goes away cancels its work.
 
-Starlette only reports a disconnect to whoever calls `receive`; while a request is served nobody does, so this module
-listens beside the work and cancels it.
+Starlette only reports a disconnect to whoever calls `receive`; while a request is served nobody does, so
+`unless_disconnected` listens beside the work and cancels it. While an answer is streamed Starlette does listen, but
+leaves what it streamed from to the garbage collector: `ClosingResponse` closes it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from typing import Any, TypeVar
 
 from fastapi import Request
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from appliance.errors import RequestCancelled
 
 T = TypeVar("T")
+
+
+class ClosingResponse(StreamingResponse):
+    """Streams `content`, which is made from `source`; ends when both are closed, read to the end or not.
+
+    Whoever waits for the end of the response finds what they did on being closed done: a record written, a slot free.
+    """
+
+    def __init__(
+        self,
+        content: AsyncGenerator[str | bytes],
+        *,
+        source: AsyncGenerator[Any],
+        media_type: str,
+        headers: dict[str, str],
+    ) -> None:
+        super().__init__(content, media_type=media_type, headers=headers)
+        self._to_close = content, source  # both: closing a generator that never began runs nothing of it
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As an ASGI application."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            for generator in self._to_close:
+                await generator.aclose()
 
 
 async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -19,12 +19,15 @@ from appliance import errors
 STATUS: dict[type[errors.ApplianceError], int] = {
     errors.ApplianceError: 500,
     errors.InvalidRequest: 400,
+    errors.BackupInvalid: 422,
+    errors.BundleRefused: 422,
     errors.GoldInvalid: 422,
     errors.InputEmpty: 400,
     errors.InputTooLong: 413,
     errors.InputNotText: 400,
     errors.TableRefused: 422,
     errors.NoSpecialistFits: 422,
+    errors.GuardBlocked: 400,
     errors.UnknownOption: 400,
     errors.Unauthenticated: 401,
     errors.SetupLinkInvalid: 401,
@@ -34,6 +37,7 @@ STATUS: dict[type[errors.ApplianceError], int] = {
     errors.SpecialistNotFound: 404,
     errors.ModelNotFound: 404,
     errors.RecordNotFound: 404,
+    errors.ConversationNotFound: 404,
     errors.AccountNotFound: 404,
     errors.Conflict: 409,
     errors.AccountExists: 409,
@@ -43,6 +47,7 @@ STATUS: dict[type[errors.ApplianceError], int] = {
     errors.EngineError: 500,
     errors.QueueFull: 429,
     errors.EngineUnavailable: 503,
+    errors.GuardUnavailable: 503,
     errors.DeadlineExceeded: 504,
     errors.RequestCancelled: 499,
     errors.ModelFileError: 500,
@@ -94,6 +99,9 @@ _RETRY_AFTER_S: dict[type[errors.ApplianceError], float] = {
     errors.EngineUnavailable: 5.0,
     errors.KeystoreLocked: 60.0,
 }
+# OpenAI's clients ask again after each 409 and 5xx. They are told not to where nothing comes back by itself:
+# a model file that was refused would be read, a question that took too long be answered, three times.
+_ONCE = {"X-Should-Retry": "false"}
 _CODES_BY_STATUS = {404: "not_found", 405: "method_not_allowed", 415: "unsupported_media_type"}
 
 
@@ -106,9 +114,9 @@ def error_response(error: errors.ApplianceError) -> JSONResponse:
     """The whole response for `error`, with `Retry-After` where the error knows when to come back."""
     status = status_of(error)
     retry_after_s = _retry_after_s(error)
-    headers = {"Retry-After": str(max(1, math.ceil(retry_after_s)))} if retry_after_s is not None else {}
+    headers = _ONCE if retry_after_s is None else {"Retry-After": str(max(1, math.ceil(retry_after_s)))}
     if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
+        headers = headers | {"WWW-Authenticate": "Bearer"}
     return JSONResponse(error_body(error.code, error.message, status, error.hint), status, headers)
 
 
@@ -139,11 +147,14 @@ def install_error_responses(
         return error_response(error)
 
     @app.exception_handler(RequestValidationError)
-    async def explain(_request: Request, error: RequestValidationError) -> JSONResponse:
+    async def explain(request: Request, error: RequestValidationError) -> JSONResponse:
         # Pydantic repeats the offending input in its report; it may be a patient's note, so only place and rule go out.
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"] if part != "body") or "body"
-        return JSONResponse(error_body("invalid_request", f"{place}: {first['msg']}", 400), 400)
+        # What is not said to be JSON is not read as JSON: the rule alone would puzzle whoever sent an object.
+        unsaid = tuple(first["loc"]) == ("body",) and "json" not in request.headers.get("content-type", "")
+        hint = "send JSON, with the header Content-Type: application/json" if unsaid else None
+        return JSONResponse(error_body("invalid_request", f"{place}: {first['msg']}", 400, hint), 400)
 
     @app.exception_handler(HTTPException)
     async def translate(_request: Request, error: HTTPException) -> JSONResponse:
@@ -153,4 +164,4 @@ def install_error_responses(
     @app.exception_handler(Exception)
     async def hide(_request: Request, _error: Exception) -> JSONResponse:
         message = "the appliance met an unexpected error; the operational log has the details"
-        return JSONResponse(error_body("internal_error", message, 500), 500)
+        return JSONResponse(error_body("internal_error", message, 500), 500, _ONCE)

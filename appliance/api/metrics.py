@@ -12,11 +12,27 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from appliance.audit.anchors import Exposure
 from appliance.service.appliance import Appliance
 from appliance.service.audit_state import audit_state
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+# Fields of `GeneratorStatus`; all but the first are those of the worker's last sign of life.
+_GENERATION = {
+    "in_flight": "Answers that are being written or wait",
+    "running": "Sequences that have a slot",
+    "waiting": "Sequences that wait for a slot",
+    "slots": "Sequences that may run at once",
+    "restarts": "Worker restarts since the model was loaded",
+    "pss_bytes": "Proportional memory of the worker",
+    "prompt_tokens": "Tokens of prompts since the worker started",
+    "reused_tokens": "Tokens of prompts that were computed before, for another request",
+    "prefix_hits": "Prompts whose beginning was computed before",
+    "generated_tokens": "Tokens written since the worker started",
+}
 
 
 class Metrics:
@@ -58,7 +74,10 @@ class Metrics:
             ("code",),
             registry=self.registry,
         )
-
+        self.writers = {
+            name: Gauge(f"cloister_generation_{name}", what, ("model",), registry=self.registry)
+            for name, what in _GENERATION.items()
+        }
         self.exposure_seconds = Gauge(
             "cloister_audit_exposure_seconds",
             "Age of the newest checkpoint outside the machine; NaN while there is none",
@@ -74,24 +93,32 @@ class Metrics:
             registry=self.registry,
         )
 
-    def render(self, appliance: Appliance) -> bytes:
-        """The exposition text, with the gauges read now."""
+    def render(self, appliance: Appliance, window: Exposure | None) -> bytes:
+        """The exposition text, with the gauges read now. `window`: of exposure, where there are anchors."""
         engine = appliance.engine.status()
         self.engine_up.set(engine.state == "ready")
         self.engine_restarts.set(engine.restarts)
         self.engine_queue.set(engine.queued_sequences)
         self.engine_memory.set(engine.pss_bytes)
+        self._render_writers(appliance)
         state = audit_state(appliance.audit).state
         self.audit_up.set(state == "ready")
         self.audit_paused.set(state == "paused")
         self.audit_quarantined.set(state == "quarantined")
-        if appliance.anchors is not None:
-            window = appliance.anchors.exposure()
+        if window is not None:
             self.exposure_seconds.set(math.nan if window.age_s is None else window.age_s)
             self.exposure_alarm.set(window.alarm)
             for sink in window.sinks:
                 self.anchored_size.labels(sink.sink).set(sink.size)
         return generate_latest(self.registry)
+
+    def _render_writers(self, appliance: Appliance) -> None:
+        """Of the models that are in memory now; counters begin again with a model that was loaded again."""
+        for gauge in self.writers.values():
+            gauge.clear()
+        for model, status in (appliance.writers.status() if appliance.writers else {}).items():
+            for name, gauge in self.writers.items():
+                gauge.labels(model).set(getattr(status, name))
 
 
 class CountRequests:

@@ -8,16 +8,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 
 from appliance import __version__
-from appliance.accounts.api_keys import ApiKeyView
 from appliance.accounts.sessions import SessionView
-from appliance.accounts.views import AccountView
-from appliance.api.schemas import (
+from appliance.api.schemas_accounts import (
     AccountRequest,
     ApiKeyRequest,
     OwnPasswordRequest,
     PasswordRequest,
     SetupRequest,
     SignInRequest,
+    account_body,
+    api_key_body,
 )
 from appliance.api.security import (
     appliance_of,
@@ -149,31 +149,6 @@ async def revoke_api_key(request: Request, key_id: int, caller: Caller) -> dict[
     """Revoke a key, at once."""
     appliance = appliance_of(request)
     return api_key_body(await accounts.revoke_api_key(appliance.accounts, appliance.audit, caller, key_id))
-
-
-def account_body(account: AccountView) -> dict[str, Any]:
-    """An account as JSON."""
-    return {
-        "id": account.id,
-        "name": account.name,
-        "roles": sorted(account.roles),
-        "created": account.created.isoformat(),
-        "disabled": account.disabled.isoformat() if account.disabled else None,
-    }
-
-
-def api_key_body(key: ApiKeyView) -> dict[str, Any]:
-    """A key as JSON, without its secret."""
-    return {
-        "id": key.id,
-        "name": key.name,
-        "owner": key.owner,
-        "scopes": sorted(key.scopes),
-        "created": key.created.isoformat(),
-        "expires": key.expires.isoformat(),
-        "revoked": key.revoked.isoformat() if key.revoked else None,
-        "last_used": key.last_used.isoformat() if key.last_used else None,
-    }
 
 
 def _session_body(request: Request, session: SessionView) -> dict[str, Any]:

@@ -7,16 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 
 from appliance.accounts.directory import Directory
-from appliance.api.schemas import (
-    CheckpointBody,
-    ReceiptBody,
-    RecordBody,
-    RecordDetail,
-    RecordPage,
-    receipt_body,
-)
+from appliance.api.schemas_audit import CheckpointBody, ReceiptBody, RecordDetail, RecordPage, receipt_body, record_body
 from appliance.api.security import appliance_of, current_principal
-from appliance.audit.log import AuditLog, RecordView
+from appliance.audit.header import NUMBER_MAX
+from appliance.audit.log import AuditLog
 from appliance.service import audit
 from appliance.types import Principal
 
@@ -28,7 +22,9 @@ Caller = Annotated[Principal, Depends(current_principal)]
 async def list_records(
     request: Request,
     caller: Caller,
-    after: Annotated[int | None, Query(ge=0, description="sequence number of the last record already seen")] = None,
+    after: Annotated[
+        int | None, Query(ge=0, le=NUMBER_MAX, description="sequence number of the last record already seen")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
     event: Annotated[str | None, Query(max_length=64)] = None,
     actor: Annotated[str | None, Query(max_length=64)] = None,
@@ -67,19 +63,3 @@ async def show_checkpoint(request: Request, caller: Caller) -> CheckpointBody:
 def _readers(request: Request) -> tuple[Directory, AuditLog]:
     appliance = appliance_of(request)
     return appliance.accounts, appliance.audit
-
-
-def record_body(view: RecordView) -> RecordBody:
-    """One record's envelope as JSON."""
-    return RecordBody(
-        seq=view.seq,
-        record_id=view.record_id,
-        time=view.time,
-        kind=view.kind,
-        event=view.event,
-        outcome=view.outcome,
-        actor=view.actor,
-        exchange_id=view.exchange_id,
-        attributes=dict(view.attributes),
-        has_content=view.has_content,
-    )

@@ -48,9 +48,10 @@ async def export(
     to: Annotated[str | None, Query(max_length=64, description=f"{_TIME}; exclusive")] = None,
     epoch: Annotated[int | None, Query(ge=1, description="of an earlier log; absent: the one that goes on")] = None,
     content: Annotated[bool, Query(description="with what was typed and answered; `jsonl` only")] = False,
+    all_epochs: Annotated[bool, Query(description="this log and all before it; `bundle` only")] = False,
 ) -> FileResponse:
     """The log as a file: a whole bundle for `auditverify`, or a span of records. The export is itself recorded."""
-    wanted = parse_request(format_, from_=from_, to=to, epoch=epoch, content=content)
+    wanted = parse_request(format_, from_=from_, to=to, epoch=epoch, content=content, all_epochs=all_epochs)
     appliance = appliance_of(request)
     writing = export_to_send(appliance.config, appliance.audit, caller, wanted)
     return FileResponse(await unless_disconnected(request, writing))

@@ -34,7 +34,8 @@ Caller = Annotated[Principal, Depends(current_principal)]
 @routes.get("/holds")
 async def list_holds(request: Request, caller: Caller) -> HoldsBody:
     """Every legal hold, newest first. Subjects are counted, never named. Reading is itself recorded."""
-    details = await audit_holds.list_holds(appliance_of(request).audit, caller)
+    appliance = appliance_of(request)
+    details = await audit_holds.list_holds(appliance.accounts, appliance.audit, caller)
     return HoldsBody(data=[hold_body(detail) for detail in details])
 
 

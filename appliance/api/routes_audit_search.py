@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
 
+from appliance.api.disconnects import ClosingResponse
 from appliance.api.error_responses import error_body, status_of
-from appliance.api.routes_audit import record_body
+from appliance.api.schemas_audit import record_body
 from appliance.api.schemas_keeping import ActivityBody, SearchRequest, bucket_body
 from appliance.api.security import appliance_of, current_principal
 from appliance.audit.log import RecordView, SearchStep
@@ -25,7 +25,7 @@ Caller = Annotated[Principal, Depends(current_principal)]
 
 
 @routes.post("/search", response_class=StreamingResponse)
-async def search(request: Request, body: SearchRequest, caller: Caller) -> StreamingResponse:
+async def search(request: Request, body: SearchRequest, caller: Caller) -> ClosingResponse:
     """Search records, newest first, as JSON lines: `progress`, `record`, at last `end` or `error`.
 
     Exact fields use the blind index; `text` opens contents one by one and needs the right to read them. A user finds
@@ -33,7 +33,8 @@ async def search(request: Request, body: SearchRequest, caller: Caller) -> Strea
     """
     appliance = appliance_of(request)
     steps = await audit_search.search(appliance.accounts, appliance.audit, caller, body.wanted())
-    return StreamingResponse(_lines(steps), media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
+    headers = {"Cache-Control": "no-store"}
+    return ClosingResponse(_lines(steps), source=steps, media_type="application/x-ndjson", headers=headers)
 
 
 @routes.get("/activity")
@@ -50,12 +51,11 @@ async def activity(
     return ActivityBody(from_=from_, to=to, buckets=bodies)
 
 
-async def _lines(steps: AsyncIterator[SearchStep]) -> AsyncIterator[bytes]:
+async def _lines(steps: AsyncGenerator[SearchStep]) -> AsyncGenerator[bytes]:
     """Each step as a line. After the first byte a failure is a line too."""
     try:
-        async with aclosing(steps) as found:  # type: ignore[type-var]  # an async generator behind its protocol
-            async for step in found:
-                yield _line(step_body(step))
+        async for step in steps:
+            yield _line(step_body(step))
     except ApplianceError as error:
         yield _line(error_body(error.code, error.message, status_of(error), error.hint))
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 
 from appliance.api.disconnects import unless_disconnected
-from appliance.api.schemas import VerdictBody
+from appliance.api.schemas_audit import VerdictBody
 from appliance.api.schemas_audit_state import (
     EpochList,
     ExposureBody,

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
+from appliance.accounts.actions import Action, authorize
 from appliance.api.schemas_specialists import (
     RollbackBody,
     TrustedKeyBody,
@@ -37,6 +38,7 @@ async def install(request: Request, caller: Caller) -> VersionBody:
     `signature`: its detached signature (OpenSSF Model Signing) by a key that this site trusts. Without one, an
     administrator's `reason` (a code such as `pilot-ward-3`) admits the file.
     """
+    authorize(caller, Action.SPECIALIST_INSTALL)  # before a large body of somebody who may not is held in memory
     form = await read_form(request, files=_FILES, fields=_FIELDS)
     signature = form.files.get("signature")
     upload = Upload(

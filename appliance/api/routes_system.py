@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -10,9 +11,12 @@ from fastapi.responses import JSONResponse, Response
 from appliance import __version__
 from appliance.accounts.actions import Action, authorize
 from appliance.api.metrics import CONTENT_TYPE
+from appliance.api.schemas_protection import CapacityList, ProtectionBody, capacity_list, protection_body
 from appliance.api.security import appliance_of, current_principal
 from appliance.service.audit_state import audit_state
+from appliance.service.capacity import show_capacity
 from appliance.service.events import record_reading
+from appliance.service.protection import show_protection
 from appliance.types import Principal
 
 routes = APIRouter(tags=["system"])
@@ -53,4 +57,20 @@ async def metrics(request: Request, caller: Annotated[Principal, Depends(current
     # alarm about exactly that can be raised.
     if audit_state(appliance.audit).state == "ready":
         await record_reading(appliance.audit, caller, "system.metrics")
-    return Response(request.app.state.metrics.render(appliance_of(request)), media_type=CONTENT_TYPE)
+    # Read in a thread: the log's database may be busy, and everybody else's requests are served meanwhile.
+    window = await asyncio.to_thread(appliance.anchors.exposure) if appliance.anchors is not None else None
+    return Response(request.app.state.metrics.render(appliance, window), media_type=CONTENT_TYPE)
+
+
+@routes.get("/v1/system/protection")
+async def protection(request: Request, caller: Annotated[Principal, Depends(current_principal)]) -> ProtectionBody:
+    """What protects this site: the last proof that nothing leaves, backup, its rehearsal, recovery kit, certificate."""
+    appliance = appliance_of(request)
+    return protection_body(await show_protection(appliance.config, appliance.audit, caller))
+
+
+@routes.get("/v1/system/capacity")
+async def capacity(request: Request, caller: Annotated[Principal, Depends(current_principal)]) -> CapacityList:
+    """How many people each model serves at once here, as it was last measured with `appliance doctor --capacity`."""
+    appliance = appliance_of(request)
+    return capacity_list(await show_capacity(appliance.config, appliance.audit, caller))

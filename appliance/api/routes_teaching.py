@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from appliance.api.schemas_specialists import TableBody, TeachingJobBody, TeachingRequest, VersionBody, version_body
 from appliance.api.security import appliance_of, current_principal
 from appliance.api.uploads import form_description, read_form
-from appliance.errors import EngineUnavailable
+from appliance.errors import EngineUnavailable, InvalidRequest
 from appliance.service import training
 from appliance.service.training import Teaching, TeachRequest
 from appliance.types import Principal
@@ -32,7 +32,7 @@ async def send_table(request: Request, caller: Caller) -> TableBody:
         "",
         text_column=form.fields.get("text_column") or None,
         label_column=form.fields.get("label_column") or None,
-        multi_label=form.fields.get("multi_label", "") == "true",
+        multi_label=_whether(form.fields.get("multi_label", ""), "multi_label"),
     )
     log = appliance_of(request).audit
     return TableBody(**await training.check_table(_teaching(request), log, caller, form.files["file"].content, wanted))
@@ -42,7 +42,7 @@ async def send_table(request: Request, caller: Caller) -> TableBody:
 async def start(request: Request, body: TeachingRequest, caller: Caller) -> TeachingJobBody:
     """Begin to teach a specialist from a table."""
     appliance = appliance_of(request)
-    wanted = TeachRequest(**body.model_dump(exclude={"lora"}))
+    wanted = TeachRequest(**body.model_dump())
     view = await training.start(_teaching(request), appliance.registry, appliance.audit, caller, wanted)
     return TeachingJobBody(**view)
 
@@ -64,6 +64,12 @@ async def submit(request: Request, job: str, caller: Caller) -> VersionBody:
 async def cancel(request: Request, job: str, caller: Caller) -> None:
     """Stop a job of one's own, or forget its result."""
     await training.cancel(_teaching(request), appliance_of(request).audit, caller, job)
+
+
+def _whether(value: str, name: str) -> bool:
+    if value not in ("", "true", "false"):
+        raise InvalidRequest(f"the field {name!r} is neither true nor false", hint="send true, false or nothing")
+    return value == "true"
 
 
 def _teaching(request: Request) -> Teaching:

@@ -10,15 +10,14 @@ from appliance.api.disconnects import unless_disconnected
 from appliance.api.schemas import (
     DeidentifyRequest,
     DeidentifyResponse,
-    ReceiptBody,
     ReviewRequest,
     RunRequest,
     RunResponse,
     deidentify_response,
-    receipt_body,
     run_request,
     run_response,
 )
+from appliance.api.schemas_audit import ReceiptBody, receipt_body
 from appliance.api.security import appliance_of, current_principal
 from appliance.service import specialists
 from appliance.service.requests import Operation, SpecialistRequest, answer

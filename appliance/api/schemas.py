@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from appliance.audit.proof import proof_file
+from appliance.api.schemas_audit import ReceiptBody, receipt_body
 from appliance.service.requests import Answer, SpecialistRequest
 from appliance.specialists.tasks.classify import SENTENCES_MAX
-from appliance.types import LabelScore, Receipt, Role
+from appliance.types import LabelScore, Receipt
 
 SCORES_SHOWN = 5  # labels of a classification that are worth a look
 EMBEDDING_DIGITS = 6  # an error of 5e-7 in a component: less than any storage type of the base makes
@@ -83,25 +82,11 @@ class SpecialistRefBody(_Body):
     sha256: str
 
 
-class ReceiptBody(_Body):
-    """Proof that the answer's record is in the log.
-
-    `proof_file` is the whole of it as a C2SP tlog-proof: kept as `<name>.tlog-proof`, anybody verifies it offline with
-    `auditverify <name>.tlog-proof --pub KEY`.
-    """
-
-    record_id: str
-    seq: int
-    leaf: str
-    size: int
-    origin: str
-    checkpoint: str
-    proof: list[str]
-    proof_file: str
-
-
 class DeidentifyResponse(_Body):
-    """The redacted text, what was found where in the original, and the receipt."""
+    """The redacted text, what was found where in the original, and the receipt.
+
+    `warnings`: why it may be worse than the specialist was measured to be, such as a text that is not English.
+    """
 
     text: str
     spans: list[SpanBody]
@@ -110,6 +95,7 @@ class DeidentifyResponse(_Body):
     specialist: SpecialistRefBody
     receipt: ReceiptBody
     elapsed_ms: float
+    warnings: list[str] = []
 
 
 class LabelBody(_Body):
@@ -133,7 +119,8 @@ class RunResponse(_Body):
 
     `tag`: `spans`. `classify`: `label` (null: it abstains) and `score` of the best label even then; with several labels
     at once `labels`, those assigned; both with `scores`, the best few labels. Sentences: `labels`, one name for each.
-    `answer`: `answer`, null where the context holds none. `embed`: `embedding`, a vector of length 1.
+    `answer`: `answer`, null where the context holds none. `embed`: `embedding`, a vector of length 1. `warnings`, where
+    there are any: why it may be worse than the specialist was measured to be, such as a text that is not English.
     """
 
     spans: list[SpanBody] | None = None
@@ -143,119 +130,10 @@ class RunResponse(_Body):
     scores: list[LabelBody] | None = None
     answer: QuoteBody | None = None
     embedding: list[float] | None = None
+    warnings: list[str] | None = None
     specialist: SpecialistRefBody
     receipt: ReceiptBody
     elapsed_ms: float
-
-
-class SignInRequest(_Body):
-    """Name and password of an account."""
-
-    username: str = Field(max_length=64)
-    password: str = Field(max_length=256)
-
-
-class SetupRequest(_Body):
-    """The one-time token and the administrator to be created."""
-
-    token: str = Field(max_length=128)
-    username: str = Field(max_length=64)
-    password: str = Field(max_length=256)
-
-
-class AccountRequest(_Body):
-    """An account to be created."""
-
-    username: str = Field(max_length=64)
-    password: str = Field(max_length=256)
-    roles: list[Role] = Field(min_length=1, max_length=3)
-
-
-class PasswordRequest(_Body):
-    """Another password for an account."""
-
-    password: str = Field(max_length=256)
-
-
-class OwnPasswordRequest(_Body):
-    """One's own password, and the one that proves who asks."""
-
-    current: str = Field(max_length=256)
-    password: str = Field(max_length=256)
-
-
-class ApiKeyRequest(_Body):
-    """An API key to be created; its secret is shown once."""
-
-    name: str = Field(min_length=1, max_length=64)
-    scopes: list[str] = Field(default_factory=list, max_length=32)
-    days: int | None = Field(default=None, ge=1, le=3650)
-
-
-class RecordBody(_Body):
-    """One audit record without its sealed content."""
-
-    seq: int
-    record_id: str
-    time: datetime
-    kind: str
-    event: str
-    outcome: str
-    actor: str
-    exchange_id: str
-    attributes: dict[str, Any]
-    has_content: bool
-
-
-class RecordPage(_Body):
-    """Newest first; `next` is the `after` of the following page, null at the end."""
-
-    data: list[RecordBody]
-    next: int | None
-
-
-class RecordDetail(RecordBody):
-    """One record with its content, for those who may read it."""
-
-    content: str | None = None
-
-
-class CheckpointBody(_Body):
-    """The newest signed tree head and the key that verifies it."""
-
-    checkpoint: str
-    verifier_key: str
-    origin: str
-    size: int
-
-
-class VerdictBody(_Body):
-    """What the stand-alone verifier says of the log; `exit_code` as in `audit/README.md`.
-
-    `incremental`: only what is new was read, after the first `since` records, which an earlier run had verified.
-    """
-
-    verdict: str
-    exit_code: int
-    records: int
-    first_bad_seq: int | None = None
-    messages: list[str] = Field(default_factory=list)
-    incremental: bool = False
-    since: int = 0
-
-
-def receipt_body(receipt: Receipt) -> ReceiptBody:
-    """A receipt as JSON."""
-    return ReceiptBody(
-        record_id=receipt.record_id.hex(),
-        seq=receipt.seq,
-        leaf=receipt.leaf.hex(),
-        size=receipt.size,
-        origin=receipt.checkpoint.split("\n", 1)[0],
-        checkpoint=receipt.checkpoint,
-        proof=[node.hex() for node in receipt.proof],
-        proof_file=proof_file(receipt),
-    )
 
 
 def span_bodies(answer: Answer) -> list[SpanBody]:
@@ -276,6 +154,7 @@ def deidentify_response(answer: Answer, receipt: Receipt, style: str) -> Deident
         specialist=_ref(answer),
         receipt=receipt_body(receipt),
         elapsed_ms=answer.elapsed_ms,
+        warnings=list(answer.warnings),
     )
 
 
@@ -301,7 +180,11 @@ def run_response(answer: Answer, receipt: Receipt) -> RunResponse:
 
 
 def run_fields(answer: Answer) -> dict[str, Any]:
-    """The fields of `RunResponse` that the specialist's task gives."""
+    """The fields of `RunResponse` that the specialist's task gives, and warnings if there are any."""
+    return _task_fields(answer) | ({"warnings": list(answer.warnings)} if answer.warnings else {})
+
+
+def _task_fields(answer: Answer) -> dict[str, Any]:
     found = answer.findings
     match found.kind:
         case "spans":

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from appliance.api.schemas import VerdictBody
+from appliance.api.schemas_audit import VerdictBody
 from appliance.audit.log import EpochView
 from appliance.service.audit_exposure import PROOF_CHARS_MAX, ExposureView
 from appliance.service.audit_verify import Verdict

@@ -9,27 +9,32 @@ tokens, sound. Fields that change nothing here (`user`, `metadata`, `store: fals
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, Strict
 
-from appliance.api.schemas import ReceiptBody
-from appliance.engine.generation.values import Finish, GenerationRequest, Message, Sampling, TokenLogprob
+from appliance.api.schemas_audit import ReceiptBody
+from appliance.api.schemas_tools import CALLS_MAX, Call, call_body, tool_choice_of
+from appliance.engine.generation.values import Finish, GenerationRequest, Message, Sampling, TokenLogprob, ToolCall
 from appliance.errors import InvalidRequest, UnknownOption
 
 MESSAGES_MAX = 2048
 STOPS_MAX = 16
-Number = float | None
+# A number is a number: `true` is none, and neither is a text of digits.
+Number = Annotated[float, Strict()] | None
+Whole = Annotated[int, Strict()] | None
 
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class TextPart(_Body):
-    """A part of a message. Only text is understood here."""
+class TextPart(BaseModel):
+    """A part of a message. Only text is understood here: `ChatMessage` refuses the others by their type."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     type: str
     text: str | None = None
@@ -41,13 +46,14 @@ class ChatMessage(_Body):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[TextPart] | None = None
     name: str | None = Field(default=None, max_length=256)
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: list[Call] | None = Field(default=None, max_length=CALLS_MAX)
     tool_call_id: str | None = Field(default=None, max_length=256)
     refusal: str | None = None
 
     def turn(self) -> Message:
         """As the engine takes it. `developer` is the newer name of `system`."""
-        fields = {"name": self.name, "tool_calls": self.tool_calls, "tool_call_id": self.tool_call_id}
+        calls = [call.model_dump() for call in self.tool_calls] if self.tool_calls else None
+        fields = {"name": self.name, "tool_calls": calls, "tool_call_id": self.tool_call_id}
         role = "system" if self.role == "developer" else self.role
         return Message(role, self._text(), {name: value for name, value in fields.items() if value is not None})
 
@@ -59,6 +65,11 @@ class ChatMessage(_Body):
                 raise InvalidRequest(
                     f"a message has a part of the type {part.type[:32]!r}; only text is understood here",
                     hint="send the content as text, or as parts of type 'text'",
+                )
+            if part.model_extra:
+                raise UnknownOption(
+                    f"a part of a message has the field {min(part.model_extra)[:64]!r}, which is not known here",
+                    hint="leave it out",
                 )
         return "".join(part.text or "" for part in self.content)
 
@@ -103,17 +114,17 @@ class _Sampled(_Body):
     """What chats and completions share."""
 
     model: str = Field(min_length=1, max_length=96)
-    stream: bool = False
+    stream: bool | None = False
     stream_options: StreamOptions | None = None
-    max_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: Whole = Field(default=None, ge=1)
     temperature: Number = Field(default=None, ge=0, le=2)
     top_p: Number = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=0, le=1_000_000)
+    top_k: Whole = Field(default=None, ge=0, le=1_000_000)
     min_p: Number = Field(default=None, ge=0, le=1)
     presence_penalty: Number = Field(default=None, ge=-2, le=2)
     frequency_penalty: Number = Field(default=None, ge=-2, le=2)
     repetition_penalty: Number = Field(default=None, ge=0.1, le=10)
-    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    seed: Whole = Field(default=None, ge=-(2**63), lt=2**63)
     stop: str | list[str] | None = None
     n: int | None = None
     logit_bias: dict[str, float] | None = None
@@ -156,11 +167,11 @@ class ChatCompletionRequest(_Sampled):
     """A conversation to be continued."""
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=MESSAGES_MAX)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: Whole = Field(default=None, ge=1)
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    top_logprobs: Whole = Field(default=None, ge=0, le=20)
     response_format: ResponseFormat | None = None
-    tools: list[dict[str, Any]] | None = Field(default=None, max_length=128)
+    tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: str | None = None
@@ -170,11 +181,7 @@ class ChatCompletionRequest(_Sampled):
         self.check_honoured()
         if self.top_logprobs is not None and not self.logprobs:
             raise InvalidRequest("top_logprobs needs logprobs: true", hint="set both or neither")
-        if self.tool_choice not in (None, "auto", "none"):
-            raise UnknownOption(
-                "tool_choice can be 'auto' or 'none'",
-                hint="the model decides; ask for JSON with response_format instead",
-            )
+        choice = tool_choice_of(self.tool_choice, self.tools or ())
         return GenerationRequest(
             prompt=tuple(message.turn() for message in self.messages),
             principal=principal,
@@ -183,7 +190,9 @@ class ChatCompletionRequest(_Sampled):
             stop=self.stops(),
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
             json_schema=self.response_format.schema_of_answer() if self.response_format else None,
-            tools=() if self.tool_choice == "none" else tuple(self.tools or ()),
+            tools=choice.tools,
+            must_call=choice.must_call,
+            parallel_calls=self.parallel_tool_calls is not False,
         )
 
 
@@ -191,8 +200,8 @@ class CompletionRequest(_Sampled):
     """A text to be continued, without the model's chat template."""
 
     prompt: str
-    logprobs: int | None = Field(default=None, ge=0, le=5)
-    echo: bool = False
+    logprobs: Whole = Field(default=None, ge=0, le=5)
+    echo: bool | None = False
     best_of: int | None = None
     suffix: str | None = None
 
@@ -230,12 +239,19 @@ class AnswerHead:
 
 
 def whole_answer(
-    head: AnswerHead, text: str, finish: Finish, logprobs: Sequence[TokenLogprob] | None, receipt: ReceiptBody
+    head: AnswerHead,
+    text: str,
+    finish: Finish,
+    logprobs: Sequence[TokenLogprob] | None,
+    receipt: ReceiptBody,
+    calls: Sequence[ToolCall] = (),
 ) -> dict[str, Any]:
     """The response of a request that does not stream."""
     reason = finish.reason
     if head.kind == "chat":
-        message = {"role": "assistant", "content": text, "refusal": None}
+        message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+        if calls:
+            message |= {"content": text or None, "tool_calls": [call_body(call) for call in calls]}
         choice = {"index": 0, "message": message, "logprobs": _chat_logprobs(logprobs), "finish_reason": reason}
     else:
         choice = {"index": 0, "text": text, "logprobs": _text_logprobs(logprobs), "finish_reason": reason}
@@ -254,11 +270,21 @@ def piece_event(
     return {**head.fields(True), "choices": [choice]}
 
 
-def last_event(head: AnswerHead, finish: Finish, receipt: ReceiptBody) -> dict[str, Any]:
+def calls_event(head: AnswerHead, calls: Sequence[ToolCall], index: int, *, first: bool = False) -> dict[str, Any]:
+    """One event with calls, each whole, the first of them at `index` among those of the answer."""
+    numbered = [{"index": number, **call_body(call)} for number, call in enumerate(calls, index)]
+    delta: dict[str, Any] = ({"role": "assistant", "content": None} if first else {}) | {"tool_calls": numbered}
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}
+    return {**head.fields(True), "choices": [choice]}
+
+
+def last_event(
+    head: AnswerHead, finish: Finish, receipt: ReceiptBody, extra: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The event that says why the answer ended, with the receipt of the record that closes it."""
     body: dict[str, Any] = {"delta": {}} if head.kind == "chat" else {"text": ""}
     choice = {"index": 0, **body, "logprobs": None, "finish_reason": finish.reason}
-    return {**head.fields(True), "choices": [choice], "receipt": receipt.model_dump()}
+    return {**head.fields(True), "choices": [choice], "receipt": receipt.model_dump(), **(extra or {})}
 
 
 def usage_event(head: AnswerHead, finish: Finish) -> dict[str, Any]:

@@ -78,15 +78,17 @@ class RecordedStep(_Body):
 
 
 class PlacedStep(RecordedStep):
-    """The same, and who did it; null where that record is gone."""
+    """The same, and who did it; null where that record is gone. `by_name`: of the account that has this id now."""
 
     by: str | None
+    by_name: str | None
 
 
 class RequestedStep(_Body):
     """Who asked for a release, and when."""
 
     by: str
+    by_name: str | None
     time: datetime
 
 
@@ -168,13 +170,19 @@ class ShredRequest(_Body):
 
 
 class CertificateBody(_Body):
-    """What was destroyed, under which record, and how final that is; `statement` says it in a sentence."""
+    """What was destroyed, under which record, and how final that is; `statement` says it in a sentence.
+
+    `backups`: how many recorded ones may still hold the keys; `backups_expire`: when the last of them is gone, null
+    where there is none, or one that nobody promised to delete.
+    """
 
     record_id: str
     seq: int
     grade: str
     records: int
     time: datetime
+    backups: int
+    backups_expire: datetime | None
     statement: str
 
 
@@ -204,7 +212,11 @@ def hold_body(detail: HoldDetail) -> HoldBody:
     view = detail.view
     requested = released = None
     if detail.release_requested_by is not None and detail.release_requested_time is not None:
-        requested = RequestedStep(by=detail.release_requested_by, time=detail.release_requested_time)
+        requested = RequestedStep(
+            by=detail.release_requested_by,
+            by_name=detail.release_requested_by_name,
+            time=detail.release_requested_time,
+        )
     if view.released_seq is not None and view.released_time is not None:
         released = RecordedStep(seq=view.released_seq, time=view.released_time)
     return HoldBody(
@@ -212,7 +224,7 @@ def hold_body(detail: HoldDetail) -> HoldBody:
         reason=view.reason,
         subjects=len(view.subjects),
         classes=[class_name(number) for number in view.classes],
-        set=PlacedStep(seq=view.set_seq, time=view.set_time, by=detail.by),
+        set=PlacedStep(seq=view.set_seq, time=view.set_time, by=detail.by, by_name=detail.by_name),
         release_requested=requested,
         released=released,
     )
@@ -254,6 +266,8 @@ def certificate_body(certificate: Certificate) -> CertificateBody:
         grade=certificate.grade,
         records=certificate.records,
         time=certificate.destroyed_time,
+        backups=certificate.backups,
+        backups_expire=certificate.backups_expire,
         statement=certificate.statement,
     )
 

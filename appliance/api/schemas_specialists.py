@@ -139,7 +139,7 @@ class TableBody(_Body):
 class TeachingRequest(_Body):
     """What shall be taught from which table. `multi_label`: a cell holds several labels with `;` between.
 
-    `lora`: adapters are trained from a recipe (`appliance specialists train`), not from a table.
+    `lora`: the base's upper layers learn too, which takes minutes and needs PyTorch (the extra `training`).
     """
 
     table: str = Field(max_length=64)
@@ -148,7 +148,7 @@ class TeachingRequest(_Body):
     text_column: str | None = Field(default=None, max_length=1000)
     label_column: str | None = Field(default=None, max_length=1000)
     multi_label: bool = False
-    lora: Literal[False] = False
+    lora: bool = False
 
 
 class TeachingJobBody(_Body):

@@ -1,6 +1,6 @@
 """Holds, retention, destruction, rotation and cursors, as asked by this process and read from the log.
 
-    administration = Administration(keystore, reader, client, settings, runtime)
+    administration = Administration(keystore, reader, client, settings, home)
     certificate = await administration.shred("case 17", "request", "user:3")
 
 How a destruction goes: the sequencer looks for holds and records the announcement, durably; then, and only then, the
@@ -17,11 +17,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from appliance.audit import control, derived
+from appliance.audit.backups import Backup, backups_sentence, last_expiry, read_backups, that_may_hold
 from appliance.audit.client import KeyRetired, SequencerClient, SequencerGone, receipt_of
 from appliance.audit.derived import ErasureRow, OutboxRow
+from appliance.audit.epochs import list_epochs
 from appliance.audit.keystore import INDEX_CLASS, Keystore
 from appliance.audit.operations import ID_BYTES, announced, place_of
 from appliance.audit.protocol import Administration as Request
@@ -41,7 +42,7 @@ from appliance.audit.protocol import (
 )
 from appliance.audit.reader import LogReader
 from appliance.audit.record import month_of, subject_owner
-from appliance.config import AuditConfig
+from appliance.config import AuditConfig, Home
 from appliance.errors import AuditUnavailable, Conflict, NotFound
 from appliance.storage.database import Connection
 from appliance.storage.key_rows import ScopeKeyInfo
@@ -93,7 +94,11 @@ class ErasureView:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What was destroyed, under which record of the log, and how final that is."""
+    """What was destroyed, under which record of the log, and how final that is.
+
+    `backups`: recorded ones that may still hold the keys; `backups_expire`: when the last of them is gone, None where
+    there is none, or one without an end (`statement` names it).
+    """
 
     record_id: str
     seq: int
@@ -101,6 +106,8 @@ class Certificate:
     scopes: int
     records: int
     destroyed_time: datetime
+    backups: int
+    backups_expire: datetime | None
     statement: str
 
 
@@ -117,13 +124,14 @@ class Administration:
     """See the module. Writes from one event loop, reads from any thread."""
 
     def __init__(
-        self, keystore: Keystore, reader: LogReader, client: SequencerClient, settings: AuditConfig, runtime: Path
+        self, keystore: Keystore, reader: LogReader, client: SequencerClient, settings: AuditConfig, home: Home
     ) -> None:
         self._keystore = keystore
         self._reader = reader
         self._client = client
         self._settings = settings
-        self._lock_path = runtime / LOCK_FILE
+        self._home = home
+        self._lock_path = home.runtime / LOCK_FILE
         self._lock = asyncio.Lock()
 
     # --- holds and retention
@@ -193,24 +201,30 @@ class Administration:
             reason,
             approvals,
         )
-        return await self._destroy(request, len(keys))
+        return await self._destroy(request, keys)
 
-    async def shred_scopes(self, scopes: Sequence[bytes], reason: str, approvals: str) -> Certificate:
-        """Destroy contents by the ids of their keys; for what a purge may not touch as a whole."""
-        infos = await asyncio.to_thread(self._infos, set(scopes))
+    async def shred_scopes(
+        self, scopes: Sequence[bytes], reason: str, approvals: str, *, about: Sequence[bytes] = ()
+    ) -> Certificate:
+        """Destroy contents by the ids of their keys; for what a purge may not touch as a whole.
+
+        `about`: ids of keys of whom they are about, which stay, and whose holds count.
+        """
+        infos = await asyncio.to_thread(self._keystore.scopes, sorted(set(scopes)))
         if not infos:
             raise NotFound("none of these keys is in the keystore")
+        subjects = await asyncio.to_thread(self._keystore.scopes, sorted(set(about)))
         request = Shred(
             0,
             tuple(key.scope_id for key in infos),
             tuple(sorted({key.record_class for key in infos})),
-            tuple(sorted({key.owner for key in infos if key.owner})),
+            tuple(sorted({key.owner for key in (*infos, *subjects) if key.owner})),
             b"",
             "A" if self._keystore.grade == "A" else "B",
             reason,
             approvals,
         )
-        return await self._destroy(request, len(infos))
+        return await self._destroy(request, infos)
 
     async def purge(self, record_class: int, month: int, reason: str, approvals: str) -> Certificate:
         """Destroy everything sealed of one class and month. Raises `UnderLegalHold`, `NotFound`."""
@@ -219,7 +233,7 @@ class Administration:
             raise NotFound("the log has no keys of that class and month", hint="it was purged, or nothing was recorded")
         owners = tuple(sorted({key.owner for key in keys if key.owner}))
         ids = tuple(key.scope_id for key in keys)
-        return await self._destroy(Purge(0, record_class, month, "all", ids, owners, reason, approvals), len(keys))
+        return await self._destroy(Purge(0, record_class, month, "all", ids, owners, reason, approvals), keys)
 
     def unheld_scopes(self, record_class: int, month: int) -> list[bytes]:
         """Keys for contents of one class and month that no active hold covers."""
@@ -262,14 +276,16 @@ class Administration:
     async def rotate_signing_key(self, reason: str) -> Receipt:
         """A new key signs; the one before signs too for `audit.signing_overlap_s`, unless `reason` is `compromised`."""
         await asyncio.to_thread(self._keystore.rotate_signing_key, self._settings.signing_overlap_s)
-        receipt = await self._recorded(RotateSigningKey(0, self._keystore.signing_seed(), reason))
+        seed = await asyncio.to_thread(self._keystore.signing_seed)  # may wait for who has the file
+        receipt = await self._recorded(RotateSigningKey(0, seed, reason))
         if reason == "compromised":
             await asyncio.to_thread(self._keystore.distrust_signing_keys)
         return receipt
 
-    async def backup_made(self, target: str, size: int) -> Receipt:
-        """Record that a copy of the first `size` records exists."""
-        return await self._recorded(BackupMade(0, target, size))
+    async def backup_made(self, target: str, size: int, expires: datetime | None) -> Receipt:
+        """Record that a copy of the keystore and the first `size` records exists, until `expires` (None: for ever)."""
+        expires_ms = 0 if expires is None else int(expires.timestamp() * 1000)
+        return await self._recorded(BackupMade(0, target, size, expires_ms))
 
     async def keep_cosigned(self, note: str) -> None:
         """Keep a checkpoint with the signatures of witnesses. Raises `InvalidRequest` if it is not one of ours."""
@@ -307,7 +323,9 @@ class Administration:
         entry, committed = answered
         return receipt_of(entry, committed)
 
-    async def _destroy(self, request: Purge | Shred, scopes: int) -> Certificate:
+    async def _destroy(self, request: Purge | Shred, keys: Sequence[ScopeKeyInfo]) -> Certificate:
+        oldest = min(key.month for key in keys)
+        holding = await asyncio.to_thread(self._backups_since, oldest, datetime.now(UTC))
         receipt = await self._recorded(request)
         await self.finish_erasures()
         destroyed_time = datetime.now(UTC)
@@ -317,11 +335,24 @@ class Administration:
             receipt.record_id.hex(),
             receipt.seq,
             grade,
-            scopes,
+            len(keys),
             row.erased,
             destroyed_time,
-            _statement(grade, scopes, row),
+            len(holding),
+            last_expiry(holding),
+            _statement(grade, len(keys), row, holding),
         )
+
+    def _backups_since(self, month: int, now: datetime) -> list[Backup]:
+        """Backups that may hold a key of this month or later, of this log and of those that it continues."""
+        known = read_backups(self._reader)
+        for epoch in list_epochs(self._home, self._keystore)[1:]:
+            earlier = LogReader(self._home, self._keystore, epoch.number)
+            try:
+                known += read_backups(earlier)
+            finally:
+                earlier.close()
+        return that_may_hold(known, month, now)
 
     async def _deleted(self, seq: int) -> ErasureRow:
         """Wait until the ciphertexts are gone, or for a while."""
@@ -378,27 +409,34 @@ class Administration:
             approvals="" if released is None else str(released["approvals"]),
         )
 
-    def _infos(self, scopes: set[bytes]) -> list[ScopeKeyInfo]:
-        places = self._keystore.months()
-        return [key for place in places for key in self._keystore.scopes_of(*place) if key.scope_id in scopes]
-
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
         """One process, and one task in it, destroys keys at a time: what is announced is looked at again inside."""
         async with self._lock:
             descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                await asyncio.to_thread(fcntl.flock, descriptor, fcntl.LOCK_EX)
+                # Asked for again and again: a thread that waits in the kernel could not be called off, and whoever
+                # gave up would wait for it at the end all the same.
+                while not _locked(descriptor):
+                    await asyncio.sleep(_POLL_S)
                 yield
             finally:
                 os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _listed(value: control.Value) -> tuple[str, ...]:
     return tuple(str(value).split(",")) if value else ()
 
 
-def _statement(grade: str, scopes: int, row: ErasureRow) -> str:
+def _statement(grade: str, scopes: int, row: ErasureRow, holding: Sequence[Backup]) -> str:
     """What may be said honestly, for the person who asked."""
     gone = f"The ciphertexts of {row.erased} records were deleted"
     left = "." if row.done_seq is not None else " so far; the deletion goes on."
@@ -406,8 +444,7 @@ def _statement(grade: str, scopes: int, row: ErasureRow) -> str:
         how = "They were protected by hardware that has destroyed what opens older copies of the keystore."
     else:
         how = (
-            "Grade B: the keys were overwritten in the keystore of this machine. Whoever has an older backup of the "
-            "keystore and of what unlocks it can still read an older backup of the log until those backups expire, "
-            "and a disk may keep traces that no program reaches."
+            "Grade B: the keys were overwritten in the keystore of this machine, and a disk may keep traces that no "
+            f"program reaches. {backups_sentence(holding)}"
         )
     return f"{scopes} keys were destroyed. {gone}{left} {how} The records' headers stay, and every proof still holds."

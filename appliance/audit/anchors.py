@@ -50,7 +50,7 @@ class AnchoredLog(Protocol):
 
     async def move_cursor(self, sink: str, next_seq: int, anchored_size: int, anchored_ms: int) -> None: ...
 
-    async def enter_quarantine(self, why: str, note: str) -> None: ...
+    async def enter_quarantine(self, why: str, note: str, *, cut: bool = False) -> None: ...
 
     def cursors(self) -> Mapping[str, CursorView]: ...
 
@@ -150,7 +150,7 @@ class Publisher:
         self.problem = _problem(verdict)
         if isinstance(verdict, Forked):
             logger.error("the audit log is quarantined: %s", verdict.why)
-            await self._log.enter_quarantine(verdict.why, verdict.note)
+            await self._log.enter_quarantine(verdict.why, verdict.note, cut=verdict.cut)
         elif isinstance(verdict, Cosigned):
             if asked_ms - self._kept_ms >= KEEP_EVERY_MS:
                 await self._log.keep_cosigned(verdict.note)

@@ -1724,8 +1724,11 @@ class State:
             "months": self.months,
         }
         beside = path.with_name(path.name + ".new")
-        beside.write_text(json.dumps(fields))
-        beside.replace(path)
+        try:
+            beside.write_text(json.dumps(fields))
+            beside.replace(path)
+        except OSError as error:
+            raise Malformed(f"the state cannot be written to {path}: {error.strerror}") from None
 
 
 class Outside:

@@ -53,9 +53,12 @@ def key_rotation(old_public_key: bytes, new_public_key: bytes, reason: str) -> b
     return _body("key.rotate", old=old_public_key.hex(), new=new_public_key.hex(), reason=reason)
 
 
-def backup_made(target: str, size: int) -> bytes:
-    """A copy of the first `size` records was made. `target` is a label, never a path with a name in it."""
-    return _body("backup", target=target, size=size)
+def backup_made(target: str, size: int, expires_ms: int) -> bytes:
+    """A copy of keystore and log, `size` records, was made. `target` is a label, never a path with a name in it.
+
+    `expires_ms` (UTC): when it is deleted at the latest; 0: it is kept until somebody deletes it.
+    """
+    return _body("backup", target=target, size=size, expires_ms=expires_ms)
 
 
 def tombstone(parts: Destroyed, seqs: Iterable[tuple[int, int]], reason: str, approvals: str) -> bytes:

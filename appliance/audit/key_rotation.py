@@ -114,7 +114,7 @@ def _abandoned(slots: Sequence[SlotRow], used: SlotRow) -> list[SlotRow]:
     if others:
         numbers = ", ".join(str(number) for number in others)
         raise Conflict(
-            f"a new root key would lock out slot {numbers}",
+            f"a new root key would lock out slot{'s' if len(others) > 1 else ''} {numbers}",
             hint="remove the other slots first (appliance keys remove-slot) and add them again afterwards",
         )
     return abandoned

@@ -38,6 +38,8 @@ FIRST_SLOT = 0
 SLOTS_MAX = 64
 PASSPHRASE_CHARS_MIN = 12
 PASSPHRASE_CHARS_MAX = 1024
+Use = Literal["recovery"]
+RECOVERY: Use = "recovery"
 _NAME_THE_KEY = "name the key that was made with this data folder; nothing was changed"
 
 
@@ -59,6 +61,7 @@ class Slot:
     created_ms: int
     cost: PassphraseCost | None
     replaces: int | None = None
+    use: Use | None = None  # what a key file is for, where it is not for every start
 
 
 class _Parameters(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -69,6 +72,7 @@ class _Parameters(msgspec.Struct, frozen=True, omit_defaults=True):
     iterations: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     lanes: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     replaces: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    use: Use | None = None
 
 
 def list_slots(home: Home) -> list[Slot]:
@@ -94,29 +98,36 @@ def root_key_from_passphrase(home: Home, passphrase: str) -> bytes:
         raise WrongKey(
             "no slot of this keystore takes a passphrase", hint="unlock it with its key file: keys.source = 'file'"
         )
-    for row in slots:
-        slot_key = passphrase_key(passphrase, row.salt or b"", _cost(row))
-        if constant_time_equal(keys.key_check_value(slot_key, slot_id(row.slot)), row.kcv):
-            return slot_key
-    raise _wrong_key(slots, "the passphrase")
+    found = _opened_by(passphrase, slots)
+    if found is None:
+        raise _wrong_key(slots, "the passphrase")
+    return found[1]
 
 
 def add_passphrase_slot(home: Home, root_key: bytes, passphrase: str, *, cost: PassphraseCost | None = None) -> int:
-    """Let a passphrase unlock the keystore too; returns the slot. `root_key` proves the right to do so."""
+    """Let a passphrase unlock the keystore too; returns the slot. `root_key` proves the right to do so.
+
+    Raises `Conflict` if it does already: changed or removed in one slot, it would go on to open the other.
+    """
     check_passphrase(passphrase)
+    _refuse_known_passphrase(home, root_key, passphrase)
     cost = cost or PassphraseCost()
     salt = keys.random_id()
     return _add(home, root_key, passphrase_key(passphrase, salt, cost), salt, cost)
 
 
-def add_file_slot(home: Home, root_key: bytes, new_key: bytes) -> int:
+def add_file_slot(home: Home, root_key: bytes, new_key: bytes, *, use: Use | None = None) -> int:
     """Let another key file unlock the keystore too; returns the slot. Raises `Conflict` if it does already."""
-    return _add(home, root_key, new_key, None, None)
+    return _add(home, root_key, new_key, None, None, use)
 
 
 def change_passphrase(home: Home, root_key: bytes, passphrase: str, *, cost: PassphraseCost | None = None) -> int:
-    """Replace the passphrase from which `root_key` came; the old one opens nothing any more. Returns the slot."""
+    """Replace the passphrase from which `root_key` came; the old one opens nothing any more. Returns the slot.
+
+    Raises `Conflict` for one that opens a slot already.
+    """
     check_passphrase(passphrase)
+    _refuse_known_passphrase(home, root_key, passphrase)
     cost = cost or PassphraseCost()
     salt = keys.random_id()
     slot_key = passphrase_key(passphrase, salt, cost)
@@ -174,9 +185,10 @@ def new_slot(
     salt: bytes | None = None,
     cost: PassphraseCost | None = None,
     replaces: int | None = None,
+    use: Use | None = None,
 ) -> SlotRow:
     """A slot in which `slot_key` wraps the root key."""
-    parameters = _Parameters(replaces=replaces)
+    parameters = _Parameters(replaces=replaces, use=use)
     if cost is not None:
         parameters = _Parameters("argon2id", **asdict(cost), replaces=replaces)
     return SlotRow(
@@ -202,7 +214,7 @@ def unlock_slot(slots: Sequence[SlotRow], slot_key: bytes) -> tuple[SlotRow, byt
             return row, unwrapped(slot_key, row.wrapped, slot_id(row.slot), f"slot {row.slot}")
     if not slots:
         raise KeystoreInvalid("the keystore has no keys yet", hint="create the data folder with `appliance init`")
-    raise _wrong_key([row for row in slots if row.kind == "file"] or slots, "the key file")
+    raise _wrong_key([row for row in slots if row.kind == "file" and slot_use(row) is None] or slots, "the key file")
 
 
 def free_slot(slots: Sequence[SlotRow]) -> int:
@@ -249,13 +261,25 @@ def replaced_by(row: SlotRow) -> int | None:
     return _parameters(row).replaces
 
 
-def _add(home: Home, root_key: bytes, slot_key: bytes, salt: bytes | None, cost: PassphraseCost | None) -> int:
+def slot_use(row: SlotRow) -> Use | None:
+    """What a slot is for, where it is not for every start."""
+    return _parameters(row).use
+
+
+def _add(
+    home: Home,
+    root_key: bytes,
+    slot_key: bytes,
+    salt: bytes | None,
+    cost: PassphraseCost | None,
+    use: Use | None = None,
+) -> int:
     with keystore_file(home.keystore, "rw") as engine, writing(engine) as connection:
         slots = key_rows.read_slots(connection)
         _, root = unlock_slot(slots, root_key)
         _refuse_second(slots, slot_key)
         number = free_slot(slots)
-        key_rows.insert_slot(connection, new_slot(number, slot_key, root, salt=salt, cost=cost))
+        key_rows.insert_slot(connection, new_slot(number, slot_key, root, salt=salt, cost=cost, use=use))
     return number
 
 
@@ -265,9 +289,28 @@ def _refuse_second(slots: Sequence[SlotRow], slot_key: bytes) -> None:
             raise Conflict(f"this key opens slot {row.slot} already", hint="nothing was changed")
 
 
+def _refuse_known_passphrase(home: Home, root_key: bytes, passphrase: str) -> None:
+    """Before the write lock is taken: a derivation takes seconds, for which nobody else is to wait."""
+    with keystore_file(home.keystore, "ro") as engine, reading(engine) as connection:
+        slots = key_rows.read_slots(connection)
+    unlock_slot(slots, root_key)
+    found = _opened_by(passphrase, [row for row in slots if row.kind == "passphrase"])
+    if found is not None:
+        raise Conflict(f"this passphrase opens slot {found[0].slot} already", hint="nothing was changed")
+
+
+def _opened_by(passphrase: str, slots: Sequence[SlotRow]) -> tuple[SlotRow, bytes] | None:
+    """The slot that a passphrase opens, and the key of it."""
+    for row in slots:
+        slot_key = passphrase_key(passphrase, row.salt or b"", _cost(row))
+        if constant_time_equal(keys.key_check_value(slot_key, slot_id(row.slot)), row.kcv):
+            return row, slot_key
+    return None
+
+
 def _view(row: SlotRow) -> Slot:
     cost = _cost(row) if row.kind == "passphrase" else None
-    return Slot(row.slot, row.kind, row.created_ms, cost, replaced_by(row))
+    return Slot(row.slot, row.kind, row.created_ms, cost, replaced_by(row), slot_use(row))
 
 
 def _cost(row: SlotRow) -> PassphraseCost:

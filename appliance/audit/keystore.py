@@ -91,6 +91,7 @@ Kept = TypeVar("Kept")
 ORIGIN_DEFAULT = "cloister.local/audit"
 SIGNING_OVERLAP_S = 86400.0
 OWNER_LABEL = FORMAT + b"/owner"
+FILE_LABEL = FORMAT + b"/file"
 INDEX_CLASS = 0  # index keys belong to a month, not to a class of records
 MONTHS_MAX = 100_000
 _PAGE = 1000
@@ -159,10 +160,11 @@ class Keystore:
         self._by_purpose: dict[Purpose, ScopeKey] = {}
         self._by_id: dict[bytes, bytes] = {}
         rows = key_rows.read_signing_keys(connection, SIGNING_KEYS_MAX)
-        self._origin = signing_now(rows, path).origin
+        current = signing_now(rows, path)
+        self._origin = current.origin
         self._signing = tuple(rows)
         self._load(connection)
-        if signing.public_key(self.signing_seed()) != self.public_key:
+        if signing.public_key(self._seed(current)) != current.public:
             raise damaged("signing key")
 
     # --- the log that is signed
@@ -254,6 +256,13 @@ class Keystore:
         """How `owner` is named in the keystore: 16 bytes that say nothing without the root key."""
         return keys.keyed_hash(self._owner_key, owner.encode())
 
+    def file_key(self, label: bytes) -> bytes:
+        """The key of a file of the data folder that is sealed; one label a file. Replacing the root key keeps it.
+
+        Derived twice: a name that `owner_id` hashes may be anything, and 16 bytes of what it gives are stored.
+        """
+        return keys.derive_subkey(keys.derive_subkey(self._owner_key, FILE_LABEL), label)
+
     def key_by_id(self, scope_id: bytes) -> bytes:
         """The key a record names. Raises `DecryptionFailed` when there is none (any more)."""
         found = self._remembered(self._by_id, scope_id)
@@ -271,6 +280,12 @@ class Keystore:
     def scopes_of_owner(self, owner: bytes) -> list[ScopeKeyInfo]:
         """The keys for contents of one owner (see `owner_id`), by id."""
         return self._paged(lambda connection, after: key_rows.read_scopes_of_owner(connection, owner, after, _PAGE))
+
+    def scopes(self, scope_ids: Iterable[bytes]) -> list[ScopeKeyInfo]:
+        """What the keys with these ids are for; those that are not there any more are left out."""
+        with reading(self._engine("ro")) as connection:
+            rows = [key_rows.read_scope_key(connection, scope_id) for scope_id in scope_ids]
+        return [ScopeKeyInfo(row.scope_id, row.kind, row.record_class, row.month, row.owner) for row in rows if row]
 
     def scopes_of(self, record_class: int, month: int) -> list[ScopeKeyInfo]:
         """The keys of one class and month, by id; the index key of a month has class 0."""

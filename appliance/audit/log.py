@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -35,8 +35,10 @@ from appliance.audit.administration import (
 )
 from appliance.audit.client import KeyRetired, SequencerClient, SequencerGone, receipt_of
 from appliance.audit.clock import read_boot_id, read_clock
+from appliance.audit.conversations import Conversations
 from appliance.audit.epochs import EpochView, list_epochs
-from appliance.audit.export import ExportSummary, export_bundle, export_tiles
+from appliance.audit.export import ExportSummary, export_bundle, export_epochs, export_tiles
+from appliance.audit.header import epoch_of
 from appliance.audit.keystore import Keystore, open_keystore
 from appliance.audit.protocol import SealedRecord
 from appliance.audit.quarantine import HINT as QUARANTINE_HINT
@@ -53,8 +55,9 @@ from appliance.audit.search import (
     search,
 )
 from appliance.audit.start import start_message as _start
-from appliance.config import Config
+from appliance.config import Config, ConversationsConfig
 from appliance.errors import AuditPaused, AuditQuarantined, AuditUnavailable, InputTooLong
+from appliance.storage.database import Engine
 from appliance.types import AuditEvent, Receipt
 
 __all__ = [
@@ -98,7 +101,7 @@ class AuditLog:
         self._reader = reader
         self._client = client
         self._quarantine = quarantine
-        self._administration = Administration(keystore, reader, client, config.audit, config.home.runtime)
+        self._administration = Administration(keystore, reader, client, config.audit, config.home)
         self._boot_id = read_boot_id()
         self._keys: dict[_Place, SealingKeys] = {}
         self._keys_wanted: dict[_Place, asyncio.Future[SealingKeys]] = {}
@@ -145,13 +148,15 @@ class AuditLog:
         """Why nothing is recorded any more, None where nothing forbids it."""
         return None if self._quarantine is None else self._quarantine.why
 
-    async def enter_quarantine(self, why: str, note: str) -> None:
+    async def enter_quarantine(self, why: str, note: str, *, cut: bool = False) -> None:
         """Stop recording for good: something outside contradicts this log. `note` is what was seen, as evidence.
+
+        `cut`: it remembers a longer log.
 
         The sequencer ends, if it is ours, and none starts on this folder again; appends raise `AuditQuarantined`.
         """
         folder = self._home.audit_database.parent
-        await asyncio.to_thread(enter_quarantine, folder, why, note)
+        await asyncio.to_thread(lambda: enter_quarantine(folder, why, note, cut=cut))
         self._quarantine = await asyncio.to_thread(read_quarantine, folder)
         await self._client.close()
 
@@ -226,9 +231,19 @@ class AuditLog:
         """Destroy the contents about `subject`, for ever. Raises `UnderLegalHold`, or `NotFound` if no key is left."""
         return await self._administration.shred(subject, reason, approvals)
 
-    async def shred_scopes(self, scopes: Sequence[bytes], reason: str, approvals: str) -> Certificate:
-        """The same for contents named by the ids of their keys."""
-        return await self._administration.shred_scopes(scopes, reason, approvals)
+    async def shred_scopes(
+        self, scopes: Sequence[bytes], reason: str, approvals: str, *, about: Sequence[bytes] = ()
+    ) -> Certificate:
+        """The same for contents named by the ids of their keys. `about`: keys that stay and whose holds count."""
+        return await self._administration.shred_scopes(scopes, reason, approvals, about=about)
+
+    def file_key(self, label: bytes) -> bytes:
+        """The key of a sealed file of the data folder; see `Keystore.file_key`."""
+        return self._keystore.file_key(label)
+
+    def conversations(self, engine: Engine, limits: ConversationsConfig) -> Conversations:
+        """The conversations in the database of `engine`, under keys of this log's keystore."""
+        return Conversations(engine, self._keystore, limits)
 
     async def purge(self, record_class: int, month: int, reason: str, approvals: str) -> Certificate:
         """Destroy what is sealed of one class and month. Raises `UnderLegalHold`, `NotFound`."""
@@ -250,9 +265,12 @@ class AuditLog:
         """Sign with a new key; `compromised` stops the old one at once. What was signed stays as it is."""
         return await self._administration.rotate_signing_key(reason)
 
-    async def backup_made(self, target: str, size: int) -> Receipt:
-        """Record that a copy of the first `size` records exists; `target` is a label."""
-        return await self._administration.backup_made(target, size)
+    async def backup_made(self, target: str, size: int, expires: datetime | None) -> Receipt:
+        """Record that a copy of the keystore and the first `size` records exists; `target` is a label.
+
+        `expires`: when it is deleted at the latest, None if nobody promises that. Certificates of destruction state it.
+        """
+        return await self._administration.backup_made(target, size, expires)
 
     async def keep_cosigned(self, note: str) -> None:
         """Keep a checkpoint that witnesses signed. Raises `InvalidRequest`."""
@@ -341,6 +359,16 @@ class AuditLog:
         """Write a bundle for `auditverify` to `target`: a folder, or a zip file where the name ends in `.zip`."""
         with self._reading(epoch) as reader:
             return export_bundle(reader, target, ciphertexts=ciphertexts)
+
+    def export_epochs(self, target: Path, *, ciphertexts: bool = False) -> tuple[ExportSummary, ...]:
+        """Write a bundle of this log and of each one before it, oldest first, below `e1/`, `e2/`, …; as `export`.
+
+        Raises a `HomeError` or `NotFound` where one of them cannot be read: none is left out in silence.
+        """
+        with ExitStack() as opened:
+            numbers = [epoch_of(origin) for origin in self._keystore.origin_history()]
+            readers = [opened.enter_context(self._reading(number)) for number in numbers]
+            return export_epochs(readers, target, ciphertexts=ciphertexts)
 
     def export_tiles(self, target: Path, *, epoch: int | None = None) -> ExportSummary:
         """Write the tree alone, as a static C2SP tlog-tiles log: a folder, or a zip file by its name."""

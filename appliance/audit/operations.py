@@ -44,6 +44,7 @@ CLASSES_MAX = 16
 COSIGNED_KEPT_MS = 60_000
 COSIGNED_LOOKED_AT = 64
 _UNFINISHED_MAX = 100_000
+_EXPIRES_MS_MAX = 253_402_300_799_999  # the end of the year 9999
 
 
 Place = tuple[int, int]  # class and month
@@ -101,8 +102,8 @@ def decide(connection: Connection, request: Administration, context: Context) ->
             case KeysDestroyed():
                 return _keys_destroyed(connection, request)
             case BackupMade():
-                _check_code(request.target)
-                return Step((control.backup_made(request.target, request.size),), _nothing)
+                _check_backup(request)
+                return Step((control.backup_made(request.target, request.size, request.expires_ms),), _nothing)
             case KeepCosigned():
                 return _keep_cosigned(connection, request, context)
             case MoveCursor():
@@ -274,6 +275,12 @@ def _check_code(code: str) -> None:
     """Codes and labels stand in clear in the log: short, printable, without spaces."""
     if not 0 < len(code) <= CODE_CHARS_MAX or not code.isascii() or not code.isprintable() or " " in code:
         raise Refusal("malformed", f"a reason, target or sink is a code of 1 to {CODE_CHARS_MAX} characters")
+
+
+def _check_backup(request: BackupMade) -> None:
+    _check_code(request.target)
+    if request.size < 0 or not 0 <= request.expires_ms <= _EXPIRES_MS_MAX:
+        raise Refusal("malformed", "a backup has a size and a time of expiry that a calendar can name")
 
 
 def _check_approvals(approvals: str) -> None:

@@ -158,11 +158,12 @@ class RotateSigningKey(msgspec.Struct, frozen=True, tag="rotate_signing_key"):
 
 
 class BackupMade(msgspec.Struct, frozen=True, tag="backup_made"):
-    """A copy of the first `size` records exists. `target` is a label."""
+    """A copy of keystore and log, `size` records, exists until `expires_ms` (0: for ever). `target` is a label."""
 
     ticket: int
     target: str
     size: int
+    expires_ms: int
 
 
 class KeepCosigned(msgspec.Struct, frozen=True, tag="keep_cosigned"):

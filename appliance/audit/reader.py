@@ -42,7 +42,10 @@ ViewKind = Literal["sealed", "public"]
 
 @dataclass(frozen=True, slots=True)
 class RecordView:
-    """One record as shown. `readable` False: its envelope does not open with the keys that are here."""
+    """One record as shown. `readable` False: its envelope does not open with the keys that are here.
+
+    `actor_name` and `actor_gone` are filled in by who knows accounts (`service/actors.py`); the log has ids only.
+    """
 
     seq: int
     record_id: str
@@ -56,6 +59,8 @@ class RecordView:
     has_content: bool
     size: int  # bytes stored
     readable: bool = True
+    actor_name: str | None = None
+    actor_gone: bool = False
 
 
 class LogReader:

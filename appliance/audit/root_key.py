@@ -68,7 +68,8 @@ def read_root_key(path: Path) -> bytes:
             key = file.read(ROOT_KEY_BYTES + 1)
     except FileNotFoundError:
         raise KeystoreInvalid(
-            f"there is no root key at {path}", hint="restore the key file; without it the log cannot be decrypted"
+            f"there is no root key at {path}",
+            hint="put the key file back; if it is lost: appliance recovery-kit use, with the recovery kit on paper",
         ) from None
     except OSError as error:
         raise KeystoreInvalid(

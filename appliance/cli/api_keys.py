@@ -8,15 +8,12 @@ from typing import Annotated
 import typer
 
 from appliance.accounts.api_keys import ApiKeyView
-from appliance.api.routes_accounts import api_key_body
+from appliance.api.schemas_accounts import api_key_body
 from appliance.cli.terminal import HomeOption, JsonOption, configured, operator, print_json, print_table, run, say
 from appliance.service import accounts
-from appliance.service.appliance import open_accounts
-
-commands = typer.Typer(no_args_is_help=True, help="Keys for programs that call the API.")
+from appliance.service.rooms import open_accounts
 
 
-@commands.command("create")
 def create(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     owner: Annotated[str, typer.Option(help="Account that the key acts for.")],
@@ -27,6 +24,7 @@ def create(
 ) -> None:
     """Create a key and print it, once.
 
+    \b
     Example: appliance api-keys create "lab system" --owner ana --scope specialist.run --days 90
     """
     config = configured(home)
@@ -43,7 +41,6 @@ def create(
     sys.stdout.write(f"{secret}\n")
 
 
-@commands.command("list")
 def list_keys(as_json: JsonOption = False, home: HomeOption = None) -> None:
     """List the keys, without their secrets.
 
@@ -66,7 +63,6 @@ def list_keys(as_json: JsonOption = False, home: HomeOption = None) -> None:
     print_table(("id", "name", "owner", "scopes", "expires", "state"), rows)
 
 
-@commands.command("revoke")
 def revoke(
     key: Annotated[int, typer.Argument(help="Number of the key, as `appliance api-keys list` shows.")],
     home: HomeOption = None,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from appliance.api.routes_audit import record_body
-from appliance.api.schemas import receipt_body
+from appliance.api.schemas_audit import receipt_body, record_body
+from appliance.audit.header import NUMBER_MAX
+from appliance.audit.log import RecordView
 from appliance.cli.terminal import (
     HomeOption,
     JsonOption,
@@ -20,16 +21,15 @@ from appliance.cli.terminal import (
     say,
 )
 from appliance.service import audit
-from appliance.service.appliance import open_accounts, open_log
+from appliance.service.rooms import open_accounts, open_log
 from appliance.types import Receipt
 
-commands = typer.Typer(no_args_is_help=True, help="Look into the audit log, prove it, verify it, export it.")
 
-
-@commands.command("list")
 def list_records(
     limit: Annotated[int, typer.Option(help="How many records at most.", min=1, max=1000)] = 20,
-    after: Annotated[int | None, typer.Option(help="Sequence number of the last record already seen.", min=0)] = None,
+    after: Annotated[
+        int | None, typer.Option(help="Sequence number of the last record already seen.", min=0, max=NUMBER_MAX)
+    ] = None,
     event: Annotated[str | None, typer.Option(help="Only this event, as `specialist.deidentify`.")] = None,
     actor: Annotated[str | None, typer.Option(help="Only this actor, as `user:1`.")] = None,
     epoch: Annotated[int | None, typer.Option(help="Of an earlier log, by its number.", min=1)] = None,
@@ -55,13 +55,12 @@ def list_records(
     print_table(
         ("seq", "time", "event", "outcome", "actor", "record"),
         [
-            (view.seq, f"{view.time:%Y-%m-%d %H:%M:%S}", view.event, view.outcome, view.actor, view.record_id)
+            (view.seq, f"{view.time:%Y-%m-%d %H:%M:%S}", view.event, view.outcome, shown_actor(view), view.record_id)
             for view in page.records
         ],
     )
 
 
-@commands.command("show")
 def show_record(
     record: Annotated[str, typer.Argument(help="Record id, 32 hexadecimal digits.")],
     receipt: Annotated[bool, typer.Option("--receipt", help="Print its proof file instead.")] = False,
@@ -78,7 +77,7 @@ def show_record(
         async with open_accounts(config) as (directory, log):
             return await audit.show_receipt(directory, log, operator(), record)
 
-    async def read_record() -> tuple[Any, bytes | None]:
+    async def read_record() -> tuple[RecordView, bytes | None]:
         async with open_accounts(config) as (directory, log):
             return await audit.show_record(directory, log, operator(), record)
 
@@ -96,12 +95,25 @@ def show_record(
         print_json(body | {"content": text})
         return
     attributes = body.pop("attributes")
-    print_table(("", ""), [*body.items(), *((f"  {name}", value) for name, value in attributes.items())])
+    shown = {name: value for name, value in body.items() if name not in ("actor_name", "actor_gone")}
+    shown["actor"] = shown_actor(view)
+    print_table(("", ""), [*shown.items(), *((f"  {name}", value) for name, value in attributes.items())])
     if text is not None:
         print_text(f"\n{text}\n")
 
 
-@commands.command("checkpoint")
+def shown_actor(view: RecordView) -> str:
+    """The id of the log, which can be searched for, and who that is."""
+    if view.actor_gone:
+        return f"{view.actor} (no longer here)"
+    return shown_person(view.actor, view.actor_name)
+
+
+def shown_person(actor: str, name: str | None) -> str:
+    """An id of the log and the name of the account that has it."""
+    return actor if name is None else f"{actor} ({name})"
+
+
 def show_checkpoint(
     key: Annotated[bool, typer.Option("--key", help="Print the key that verifies it instead.")] = False,
     as_json: JsonOption = False,

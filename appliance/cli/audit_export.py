@@ -31,11 +31,11 @@ from appliance.cli.terminal import (
 )
 from appliance.errors import AuditError, HomeInUse, InvalidRequest, KeyMaterialError
 from appliance.service import audit_export
-from appliance.service.appliance import open_log
 from appliance.service.audit_exposure import EXIT_CODES, PROOF_CHARS_MAX, verdict_of
 from appliance.service.audit_exposure import check_receipt as compare
 from appliance.service.audit_verify import PASSED, Verdict, verify_unopened
 from appliance.service.audit_verify import verify as verify_log
+from appliance.service.rooms import open_log
 
 
 class Format(StrEnum):
@@ -138,6 +138,9 @@ def export(
     to: Annotated[str, typer.Option("--to", help="Records before this time.")] = "",
     content: Annotated[bool, typer.Option("--content", help="With what was typed and answered; jsonl only.")] = False,
     epoch: Annotated[int | None, typer.Option(help="Of an earlier log, by its number.", min=1)] = None,
+    all_epochs: Annotated[
+        bool, typer.Option("--all-epochs", help="This log and all before it in one bundle, as auditverify takes it.")
+    ] = False,
     home: HomeOption = None,
 ) -> None:
     """Write the log to a file, whole or not at all; nothing is overwritten. The export is recorded first.
@@ -145,12 +148,16 @@ def export(
     A bundle (for auditverify) and the tiles of its tree hold the whole log with contents sealed; they are a zip file
     where the name ends in .zip, else a folder. The other formats hold what records say of themselves, by time.
 
+    \b
     Example: appliance audit export log.zip && python auditverify.py log.zip --pub key.txt --trusted checkpoint.txt
+    Example: appliance audit export all.zip --all-epochs
     Example: appliance audit export march.jsonl --format jsonl --from 2026-03-01 --to 2026-04-01
     """
     config = configured(home)
     with reported():
-        wanted = audit_export.parse_request(format_.value, from_=from_, to=to, epoch=epoch, content=content)
+        wanted = audit_export.parse_request(
+            format_.value, from_=from_, to=to, epoch=epoch, content=content, all_epochs=all_epochs
+        )
         audit_export.check_target(target)  # before anything is said to have begun
 
     async def write(progress: Progress | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -17,6 +18,7 @@ from appliance.api.schemas_keeping import (
     retention_run_body,
 )
 from appliance.audit.log import AuditLog, Certificate
+from appliance.cli.audit import shown_person
 from appliance.cli.terminal import (
     HomeOption,
     JsonOption,
@@ -32,13 +34,12 @@ from appliance.cli.terminal import (
 from appliance.config import Config
 from appliance.errors import InvalidRequest
 from appliance.service import audit_holds, audit_retention
-from appliance.service.appliance import open_log
 from appliance.service.audit_checks import month_text
+from appliance.service.audit_holds import HoldDetail
 from appliance.service.audit_retention import Rule
+from appliance.service.rooms import open_accounts, open_log
 
 T = TypeVar("T")
-hold_commands = typer.Typer(no_args_is_help=True, help="Legal holds: what must not be destroyed.")
-retention_commands = typer.Typer(no_args_is_help=True, help="How long records are kept.")
 
 ReasonOption = Annotated[
     str, typer.Option(help="Why, as a code of small letters and digits; it stands in clear in the log.")
@@ -53,7 +54,6 @@ def _with_log(config: Config, work: Callable[[AuditLog], Awaitable[T]]) -> T:
     return run(opened)
 
 
-@hold_commands.command("place")
 def place_hold(
     reason: ReasonOption,
     subject: Annotated[list[str] | None, typer.Option(help="Case or patient number; may be repeated.")] = None,
@@ -65,6 +65,7 @@ def place_hold(
 ) -> None:
     """Place a legal hold: nothing that it covers is destroyed until two people release it.
 
+    \b
     Example: appliance audit hold place --subject MRN-4711 --reason litigation-2026-04
     """
     detail = _with_log(
@@ -79,13 +80,18 @@ def place_hold(
         say(f"hold {detail.hold} is in force since record {detail.view.set_seq}")
 
 
-@hold_commands.command("list")
 def list_holds(as_json: JsonOption = False, home: HomeOption = None) -> None:
     """List every legal hold, newest first. Subjects are counted, never named.
 
     Example: appliance audit hold list --json
     """
-    details = _with_log(configured(home), lambda log: audit_holds.list_holds(log, operator()))
+    config = configured(home)
+
+    async def read() -> list[HoldDetail]:
+        async with open_accounts(config) as (directory, log):
+            return await audit_holds.list_holds(directory, log, operator())
+
+    details = run(read)
     bodies = [hold_body(detail) for detail in details]
     if as_json:
         print_json({"data": [body.model_dump(mode="json") for body in bodies]})
@@ -95,21 +101,20 @@ def list_holds(as_json: JsonOption = False, home: HomeOption = None) -> None:
             body.hold,
             "released"
             if body.released
-            else f"release asked by {body.release_requested.by}"
+            else f"release asked by {shown_person(body.release_requested.by, body.release_requested.by_name)}"
             if body.release_requested
             else "in force",
             body.subjects,
             " ".join(body.classes),
             body.reason,
             f"{body.set.time:%Y-%m-%d}",
-            body.set.by or "",
+            shown_person(body.set.by or "", body.set.by_name),
         )
         for body in bodies
     ]
     print_table(("hold", "state", "subjects", "classes", "reason", "since", "by"), rows)
 
 
-@hold_commands.command("release")
 def release_hold(
     hold: Annotated[str, typer.Argument(help="Hold, 16 hexadecimal digits, as `appliance audit hold list` shows.")],
     home: HomeOption = None,
@@ -125,7 +130,6 @@ def release_hold(
         say(f"released {hold}")
 
 
-@retention_commands.command("show")
 def show_retention(as_json: JsonOption = False, home: HomeOption = None) -> None:
     """Show how long each class is kept, and the months whose time has come.
 
@@ -135,7 +139,6 @@ def show_retention(as_json: JsonOption = False, home: HomeOption = None) -> None
     _print_rules(rules, as_json)
 
 
-@retention_commands.command("set")
 def change_retention(
     record_class: Annotated[str, typer.Argument(metavar="CLASS", help="exchange or administration.")],
     months: Annotated[int, typer.Argument(help="Months; never fewer than now.", min=1, max=1200)],
@@ -152,7 +155,6 @@ def change_retention(
     _print_rules(rules, as_json)
 
 
-@retention_commands.command("run")
 def run_retention(as_json: JsonOption = False, home: HomeOption = None) -> None:
     """Destroy now what has expired. A server does the same by itself.
 
@@ -185,18 +187,17 @@ def shred(
     """
     config = configured(home)
     with reported():
-        if certificate is not None and certificate.exists():
-            raise InvalidRequest(f"{certificate} exists already", hint="choose another name for the certificate")
+        _refuse_certificate(certificate)  # before anything is destroyed
     if not yes:
         typer.confirm("destroy all content about this subject, for ever?", abort=True, err=True)
     done = _with_log(config, lambda log: audit_retention.shred(log, operator(), subject, reason))
-    path = certificate or Path(f"shred-{done.seq}.json")
-    with reported():
-        _write_certificate(path, done)
     if as_json:
         print_json(certificate_body(done).model_dump(mode="json"))
     else:
         print_text(f"{done.statement}\n")
+    path = certificate or _unused_name(done)
+    with reported():
+        _write_certificate(path, done)
     say(f"grade {done.grade}; {done.records} records; certificate: {path}")
 
 
@@ -225,10 +226,29 @@ def _print_rules(rules: list[Rule], as_json: bool) -> None:
     print_table(("class", "months", "oldest", "expired"), rows)
 
 
+def _refuse_certificate(path: Path | None) -> None:
+    """Raise `InvalidRequest` where a certificate could not be written, as far as that is known before."""
+    if path is not None and (path.exists() or path.is_symlink()):
+        raise InvalidRequest(f"{path} exists already", hint="choose another name for the certificate")
+    folder = Path.cwd() if path is None else path.absolute().parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InvalidRequest(
+            f"the certificate cannot be written to {folder}; nothing was destroyed",
+            hint="name a file in a folder that exists and can be written: --certificate FILE",
+        )
+
+
+def _unused_name(certificate: Certificate) -> Path:
+    """Numbers begin anew with every log: another's certificate may lie here."""
+    path = Path(f"shred-{certificate.seq}.json")
+    return Path(f"shred-{certificate.seq}-{certificate.record_id}.json") if path.exists() else path
+
+
 def _write_certificate(path: Path, certificate: Certificate) -> None:
     text = json.dumps(certificate_body(certificate).model_dump(mode="json"), indent=2) + "\n"
     try:
-        path.write_text(text)
+        with path.open("x") as file:
+            file.write(text)
     except OSError as error:
         raise InvalidRequest(
             f"the content is destroyed, but {path} could not be written: {error.strerror}",

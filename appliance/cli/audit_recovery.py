@@ -25,9 +25,9 @@ from appliance.cli.terminal import (
 )
 from appliance.errors import AuditError, InvalidRequest, KeyMaterialError
 from appliance.service import audit_exposure
-from appliance.service.appliance import open_log
 from appliance.service.audit_exposure import ExposureView
-from appliance.service.audit_recovery import KnownLoss, declare_loss, known_loss
+from appliance.service.audit_recovery import KnownLoss, declare_loss, known_loss, require_told
+from appliance.service.rooms import open_log
 
 WORD = "declare-loss"
 _NOTE_BYTES_MAX = 64 * 1024
@@ -120,14 +120,15 @@ def recover(
     """
     config = configured(home)
     with reported():
-        kept = [_read_note(path) for path in checkpoint or ()]
+        kept = [read_note(path) for path in checkpoint or ()]
     known = run(lambda: known_loss(config, kept=kept))
     _explain(known)
     if not declare:
         say(f"nothing was changed; to begin epoch {known.epoch + 1}: appliance audit recover --{WORD}")
         return
-    if not yes:
-        with reported():
+    with reported():
+        require_told(known)
+        if not yes:
             _ask_for_word()
     recovery = run(lambda: declare_loss(config, operator(), kept=kept))
     lost = "none are missing"
@@ -143,7 +144,7 @@ def _explain(known: KnownLoss) -> None:
         say(f"the log cannot be read: {known.problem}")
     if known.quarantine is not None:
         say(f"quarantined: {known.quarantine}")
-        if known.lost is None:
+        if known.untold:
             say("a note that says how much is missing is needed to declare it: give --checkpoint FILE, as the witness")
             say("has it (state.json in its folder), or a receipt's last part")
     if known.unfinished:
@@ -151,7 +152,7 @@ def _explain(known: KnownLoss) -> None:
     if known.lost is not None:
         first, last = known.lost
         say(f"records {first} to {last} are missing: {last - first + 1} in all. Nobody can show what they said")
-    elif not known.problem and known.quarantine is None:
+    elif not known.problem and not known.untold:
         say("nothing is known to be missing; a checkpoint that was kept elsewhere would say more: --checkpoint FILE")
 
 
@@ -162,7 +163,9 @@ def _ask_for_word() -> None:
         raise InvalidRequest("the word was not typed; nothing was changed", hint=f"type {WORD}, or give --yes")
 
 
-def _read_note(path: Path) -> str:
+def read_note(path: Path) -> str:
+    """A checkpoint file as it was kept. Raises `InvalidRequest`."""
+    """A checkpoint file as it was kept. Raises `InvalidRequest`."""
     try:
         with path.open("rb") as file:
             return file.read(_NOTE_BYTES_MAX).decode()

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.progress import TaskID
 
-from appliance.api.routes_audit import record_body
+from appliance.api.schemas_audit import record_body
 from appliance.api.schemas_keeping import bucket_body
 from appliance.audit.log import ActivityBucket, RecordView, SearchProgress
+from appliance.cli.audit import shown_actor
 from appliance.cli.terminal import (
     HomeOption,
     JsonOption,
@@ -27,8 +28,8 @@ from appliance.cli.terminal import (
 from appliance.config import Config
 from appliance.errors import InvalidRequest
 from appliance.service import audit_search
-from appliance.service.appliance import open_accounts, open_log
 from appliance.service.audit_search import AuditSearch
+from appliance.service.rooms import open_accounts, open_log
 
 _BAR_CHARS = 40
 
@@ -52,6 +53,7 @@ def search(
 ) -> None:
     """Search records, newest first, with a progress bar. The search itself is recorded first.
 
+    \b
     Example: appliance audit search --event specialist.deidentify --from 2026-04-01 --text Müller
     """
     config = configured(home)
@@ -75,7 +77,7 @@ def search(
         print_json({"data": rows, "scanned": end.scanned, "complete": end.complete})
         return
     rows_of = [
-        (view.seq, f"{view.time:%Y-%m-%d %H:%M:%S}", view.event, view.outcome, view.actor, view.record_id)
+        (view.seq, f"{view.time:%Y-%m-%d %H:%M:%S}", view.event, view.outcome, shown_actor(view), view.record_id)
         for view in views
     ]
     print_table(("seq", "time", "event", "outcome", "actor", "record"), rows_of)
@@ -88,7 +90,7 @@ async def _search(config: Config, wanted: AuditSearch) -> tuple[list[RecordView]
         steps = await audit_search.search(directory, log, operator(), wanted)
         with progress_bar() as bar:
             task = TaskID(bar.add_task("searching", total=None))
-            async with aclosing(steps) as found:  # type: ignore[type-var]  # an async generator behind its protocol
+            async with aclosing(steps) as found:
                 async for step in found:
                     if isinstance(step, RecordView):
                         views.append(step)
@@ -107,12 +109,13 @@ def activity(
 ) -> None:
     """Show how many records were committed when. No record is opened for it.
 
+    \b
     Example: appliance audit activity --from 2026-04-01 --to 2026-04-02 --buckets 24
     """
     config = configured(home)
     with reported():
         end = parsed_time(to) or datetime.now(UTC)
-        begin = parsed_time(from_) or end - timedelta(days=1)
+        begin = parsed_time(from_) or _day_before(end)
 
     async def read() -> list[ActivityBucket]:
         async with open_log(config) as log:
@@ -147,6 +150,13 @@ def parsed_time(text: str) -> datetime | None:
     except ValueError:
         raise InvalidRequest(f"{text[:40]!r} is not a time", hint="write 2026-04-01 or 2026-04-01T08:30Z") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _day_before(end: datetime) -> datetime:
+    try:
+        return end - timedelta(days=1)
+    except OverflowError:
+        raise InvalidRequest("nothing is a day before that end", hint="give the begin too: --from") from None
 
 
 def _all_of(bucket: ActivityBucket) -> int:

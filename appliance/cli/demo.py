@@ -26,11 +26,12 @@ from appliance.cli.terminal import configured, operator, print_table, print_text
 from appliance.config import Config
 from appliance.errors import ApplianceError, ServerUnavailable
 from appliance.service import accounts
-from appliance.service.appliance import open_accounts, open_appliance, open_directory, open_log
+from appliance.service.appliance import open_appliance
 from appliance.service.audit_verify import verify
 from appliance.service.events import new_event
 from appliance.service.initialise import initialise
 from appliance.service.requests import Operation, SpecialistRequest, answer
+from appliance.service.rooms import open_accounts, open_directory, open_log
 from appliance.types import Outcome
 
 SAMPLE = Path(__file__).parent / "samples" / "discharge_note.txt"

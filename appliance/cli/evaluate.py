@@ -11,7 +11,17 @@ from rich.progress import TaskID
 
 from appliance.audit.gate import Released
 from appliance.cli.server_file import read_server_file
-from appliance.cli.terminal import HomeOption, configured, operator, print_json, print_table, progress_bar, run, say
+from appliance.cli.terminal import (
+    HomeOption,
+    configured,
+    operator,
+    print_json,
+    print_table,
+    progress_bar,
+    reported,
+    run,
+    say,
+)
 from appliance.config import Config
 from appliance.errors import InputTooLong, InvalidRequest, ServerUnavailable
 from appliance.service.appliance import open_appliance
@@ -57,12 +67,11 @@ def evaluate_specialist(
     Example: appliance evaluate bank-intent tickets.jsonl --html report.html
     """
     config = configured(home)
+    with reported():
+        for place in (Path(json_file) if json_file not in ("", "-") else None, html):
+            _check_place(place)
     released = run(lambda: _evaluate(config, specialist, data, against, swap_names, api_key_file))
     report, receipt = released.value, released.receipt
-    if json_file and json_file != "-":
-        run(lambda: _written(Path(json_file), _json_text(report)))
-    if html is not None:
-        run(lambda: _written(html, report_html(report)))
     if json_file == "-":
         print_json(report_json(report))
     else:
@@ -70,6 +79,11 @@ def evaluate_specialist(
     if note := failures(report):
         say(note)
     say(f"recorded as {receipt.record_id.hex()}, number {receipt.seq} under a signed checkpoint of {receipt.size}")
+    # The files come last: a disk that is full then takes the figures from nobody.
+    if json_file and json_file != "-":
+        run(lambda: _written(Path(json_file), _json_text(report)))
+    if html is not None:
+        run(lambda: _written(html, report_html(report)))
 
 
 async def _evaluate(
@@ -153,6 +167,14 @@ def _shown_on(bar: Any) -> Progress:
 
 def _json_text(report: Report) -> str:
     return json.dumps(report_json(report), indent=2, ensure_ascii=False) + "\n"
+
+
+def _check_place(path: Path | None) -> None:
+    """Before the work, which may take an hour: a report needs a folder that is there."""
+    if path is not None and not path.parent.is_dir():
+        raise InvalidRequest(f"cannot write {path}: there is no folder {path.parent}", hint="make it, or name another")
+    if path is not None and path.is_dir():
+        raise InvalidRequest(f"cannot write {path}: it is a folder", hint="name a file in it")
 
 
 async def _written(path: Path, content: str) -> None:

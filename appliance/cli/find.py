@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from appliance.api.routes_finding import find_response
+from appliance.api.schemas_finding import find_response
 from appliance.audit.gate import Released
 from appliance.cli.terminal import HomeOption, JsonOption, configured, operator, print_json, print_text, run, say
 from appliance.cli.text import SubjectOption, read_text
@@ -29,6 +29,7 @@ def find(
 ) -> None:
     """Find the best passages of each label in a long document, with their offsets. --json has all of them.
 
+    \b
     Example: appliance find contract-clause agreement.txt --label "Governing Law" --top 3
     """
     run(lambda: _find(configured(home), specialist, file, tuple(label or ()), top, weak, subject, as_json))

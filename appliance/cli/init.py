@@ -13,9 +13,9 @@ from appliance.cli.terminal import HomeOption, configured, operator, reported, r
 from appliance.config import Config
 from appliance.errors import HomeExists
 from appliance.service import initialise as initialisation
-from appliance.service.appliance import open_log
 from appliance.service.events import new_event
 from appliance.service.home import check_marker, hold_server_lock
+from appliance.service.rooms import open_log
 from appliance.types import Outcome
 
 
@@ -51,12 +51,20 @@ async def _record(config: Config, event: str) -> None:
         await log.append(new_event(event, operator().id, Outcome.COMPLETED, {"version": __version__}))
 
 
-def upgrade(home: HomeOption = None) -> None:
+def upgrade(
+    rehearse: Annotated[
+        bool, typer.Option("--rehearse", help="Only try it on a copy, and check what comes of it; a server may run.")
+    ] = False,
+    home: HomeOption = None,
+) -> None:
     """Bring a data folder of an older release up to this one. Stop its server first; make a backup before.
 
     Example: appliance upgrade --home /var/lib/cloister
     """
     config = configured(home)
+    if rehearse:
+        _rehearse(config)
+        return
     with reported():
         check_marker(config.home)
         with hold_server_lock(config.home):
@@ -64,3 +72,14 @@ def upgrade(home: HomeOption = None) -> None:
                 initialisation.upgrade(config, progress=step)
             asyncio.run(_record(config, "appliance.upgraded"))
     say(f"ready: {config.home.root}")
+
+
+def _rehearse(config: Config) -> None:
+    from appliance.audit.root_source import unlock
+    from appliance.service.backup.rehearsal import rehearse_upgrade
+
+    with reported():
+        check_marker(config.home)
+        root_key = unlock(config)
+    checked = run(lambda: rehearse_upgrade(config, root_key))
+    say(f"a copy was brought up to this release: {checked.records} records ({checked.verdict})")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from appliance.audit.key_slots import Slot
+from appliance.audit.key_slots import RECOVERY, Slot
 from appliance.audit.keystore import PublicKey
 from appliance.audit.root_source import asked
 from appliance.cli.passphrase import read_new_passphrase
@@ -31,7 +31,6 @@ from appliance.service import keys
 from appliance.service.keys import KeysView, OpenKeys
 
 T = TypeVar("T")
-commands = typer.Typer(no_args_is_help=True, help="What unlocks the log, and the rotation of its keys.")
 
 
 class Level(StrEnum):
@@ -49,7 +48,6 @@ class Reason(StrEnum):
     COMPROMISED = "compromised"
 
 
-@commands.command("list")
 def list_keys(as_json: JsonOption = False, home: HomeOption = None) -> None:
     """List what unlocks the log, and the keys that sign it. Needs no key itself.
 
@@ -66,7 +64,6 @@ def list_keys(as_json: JsonOption = False, home: HomeOption = None) -> None:
         say("a rotation of the wrapping key goes on or was interrupted; the next start of the server finishes it")
 
 
-@commands.command("add-passphrase")
 def add_passphrase(home: HomeOption = None) -> None:
     """Let another passphrase unlock the log. It is asked for, or read from standard input when that is a pipe.
 
@@ -79,7 +76,6 @@ def add_passphrase(home: HomeOption = None) -> None:
     say(f"slot {slot} takes this passphrase; to be asked for it at each start, set keys.source = 'passphrase'")
 
 
-@commands.command("change-passphrase")
 def change_passphrase(home: HomeOption = None) -> None:
     """Replace a passphrase. The new one is asked for, or read from standard input when that is a pipe.
 
@@ -95,7 +91,6 @@ def change_passphrase(home: HomeOption = None) -> None:
     say(f"slot {slot} takes the new passphrase; the old one opens only copies of the keystore from before")
 
 
-@commands.command("add-file")
 def add_file(
     path: Annotated[Path, typer.Argument(help="The key file; made if there is none.", dir_okay=False)],
     home: HomeOption = None,
@@ -109,7 +104,6 @@ def add_file(
     say(f"slot {slot} takes the key in {path}; keep it on another medium than the data folder")
 
 
-@commands.command("remove-slot")
 def remove_slot(
     number: Annotated[int, typer.Argument(help="As `appliance keys list` prints it.", min=0)], home: HomeOption = None
 ) -> None:
@@ -122,7 +116,6 @@ def remove_slot(
     say(f"slot {number} is gone; copies of the keystore from before still open with what it took")
 
 
-@commands.command("rotate")
 def rotate(
     level: Annotated[Level, typer.Option(help="kek: wraps all others. signing: signs the log. root: unlocks it.")],
     reason: Annotated[Reason, typer.Option(help="Recorded; a compromised signing key stops at once.")] = (
@@ -143,7 +136,6 @@ def rotate(
     say(_ROTATED[level])
 
 
-@commands.command("distrust")
 def distrust(home: HomeOption = None) -> None:
     """Stop trusting the signing key, which was stolen: a new one signs, and the log says from where on.
 
@@ -154,7 +146,6 @@ def distrust(home: HomeOption = None) -> None:
     say(_ROTATED[Level.SIGNING])
 
 
-@commands.command("check")
 def check(
     file: Annotated[Path | None, typer.Option(help="A key file (default: what unlocks the log at a start).")] = None,
     passphrase: Annotated[bool, typer.Option("--passphrase", help="Ask for a passphrase and check that.")] = False,
@@ -193,7 +184,13 @@ def _changed(config: Config, work: Callable[[OpenKeys], Awaitable[T]]) -> T:
 def _body(view: KeysView) -> dict[str, Any]:
     return {
         "slots": [
-            {"slot": slot.number, "kind": slot.kind, "created": _day(slot.created_ms), "memory_kib": _memory(slot)}
+            {
+                "slot": slot.number,
+                "kind": slot.kind,
+                "use": slot.use,
+                "created": _day(slot.created_ms),
+                "memory_kib": _memory(slot),
+            }
             for slot in view.slots
         ],
         "wrapping_generations": list(view.generations),
@@ -210,7 +207,8 @@ def _body(view: KeysView) -> dict[str, Any]:
 
 def _slot_row(slot: Slot) -> tuple[str, str, str, str]:
     memory = _memory(slot)
-    return str(slot.number), slot.kind, _day(slot.created_ms)[:10], f"{memory // 1024} MiB" if memory else "-"
+    kind = "recovery kit" if slot.use == RECOVERY else slot.kind
+    return str(slot.number), kind, _day(slot.created_ms)[:10], f"{memory // 1024} MiB" if memory else "-"
 
 
 def _signing_row(key: PublicKey) -> tuple[str, str, str]:

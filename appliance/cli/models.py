@@ -27,18 +27,16 @@ from appliance.cli.terminal import (
 from appliance.config import Config
 from appliance.errors import InvalidRequest
 from appliance.service import models
-from appliance.service.appliance import open_log
 from appliance.service.models import Import, Pull, memory_of
+from appliance.service.rooms import open_log
 from appliance.specialists.language_models.catalogue import Offer
 from appliance.specialists.language_models.library import ModelEntry, Progress
 
 T = TypeVar("T")
 _TOKEN_BYTES_MAX = 1000
-commands = typer.Typer(no_args_is_help=True, help="Models that write: fetched or carried in, checked, and listed.")
 ModelArgument = Annotated[str, typer.Argument(help="Id of the model, as `appliance models list` shows it.")]
 
 
-@commands.command("list")
 def list_models(as_json: JsonOption = False, home: HomeOption = None) -> None:
     """List the models that are here.
 
@@ -47,14 +45,13 @@ def list_models(as_json: JsonOption = False, home: HomeOption = None) -> None:
     config = configured(home)
     entries = _with_log(config, lambda log: models.list_models(config, log, operator()))
     if as_json:
-        print_json([_body(entry) for entry in entries])
+        print_json([_body(config, entry) for entry in entries])
         return
     if not entries:
         say("no model that writes is here; see: appliance models catalogue")
     print_table(("id", "parameters", "stored as", "file", "licence"), [_row(entry) for entry in entries])
 
 
-@commands.command("catalogue")
 def catalogue(as_json: JsonOption = False, home: HomeOption = None) -> None:
     """List well-known models with open licences that can be pulled, small ones first, and what they need.
 
@@ -68,7 +65,6 @@ def catalogue(as_json: JsonOption = False, home: HomeOption = None) -> None:
     print_table(("id", "kind", "parameters", "file", "memory", "licence", "for"), [_offer_row(o) for o in offers])
 
 
-@commands.command("show")
 def show_model(model: ModelArgument, as_json: JsonOption = False, home: HomeOption = None) -> None:
     """Show one model: architecture, size, context, licence, where it came from, the memory it needs here.
 
@@ -77,10 +73,10 @@ def show_model(model: ModelArgument, as_json: JsonOption = False, home: HomeOpti
     config = configured(home)
     entry = _with_log(config, lambda log: models.show_model(config, log, operator(), model))
     if as_json:
-        print_json(_body(entry))
+        print_json(_body(config, entry))
         return
-    manifest, facts, memory = entry.manifest, entry.manifest.facts, memory_of(entry)
-    origin = manifest.origin
+    manifest, facts, memory = entry.manifest, entry.manifest.facts, memory_of(config.generation, entry)
+    origin, shown = manifest.origin, min(facts.context_tokens, models.SHOWN_CONTEXT_TOKENS)
     rows = [
         ("id", entry.id),
         ("name", facts.name or "-"),
@@ -93,12 +89,11 @@ def show_model(model: ModelArgument, as_json: JsonOption = False, home: HomeOpti
         ("licence", manifest.licence or "not stated: ask its author before you use it"),
         ("came from", f"{origin.repository}/{origin.file} at {origin.revision}" if origin.repository else origin.file),
         ("sha-256", manifest.sha256),
-        ("memory", f"about {_size(memory.total_bytes)} for one conversation of 4,096 tokens"),
+        ("memory", f"about {_size(memory.total)} for one conversation of {shown:,} tokens"),
     ]
     print_table(("", ""), rows)
 
 
-@commands.command("pull")
 def pull(
     source: Annotated[str, typer.Argument(metavar="REPO[:FILE]", help="Repository and file, or a catalogue id.")],
     revision: Annotated[str, typer.Option(help="Branch, tag or commit; the commit it names now is pinned.")] = "main",
@@ -113,6 +108,7 @@ def pull(
 
     Commit and SHA-256 are pinned before the first byte and checked after the last one.
 
+    \b
     Example: appliance models pull qwen3-4b
     Example: appliance models pull Qwen/Qwen3-4B-GGUF:Qwen3-4B-Q4_K_M.gguf --revision main
     """
@@ -122,10 +118,9 @@ def pull(
         wanted = Pull(repository, file, revision, model, _token(token_file))
     with _shown("fetching") as progress:
         entry = _with_log(config, lambda log: models.pull_model(config, log, operator(), wanted, progress))
-    _report(entry, as_json)
+    _report(config, entry, as_json)
 
 
-@commands.command("import")
 def import_model(
     source: Annotated[Path, typer.Argument(help="A .gguf file, or a folder from `appliance models export`.")],
     model: Annotated[str, typer.Option("--id", help="Its id here (default: from the file's name).")] = "",
@@ -136,6 +131,7 @@ def import_model(
 ) -> None:
     """Take in a model that was carried here, without any network. The file is copied and checked.
 
+    \b
     Example: appliance models import /media/usb/qwen3-4b
     Example: appliance models import model.gguf --id drafts --licence Apache-2.0
     """
@@ -143,10 +139,9 @@ def import_model(
     wanted = Import(source, model, licence, sha256)
     with _shown("copying") as progress:
         entry = _with_log(config, lambda log: models.import_model(config, log, operator(), wanted, progress))
-    _report(entry, as_json)
+    _report(config, entry, as_json)
 
 
-@commands.command("verify")
 def verify(model: ModelArgument, as_json: JsonOption = False, home: HomeOption = None) -> None:
     """Hash the file of a model again and compare.
 
@@ -161,7 +156,6 @@ def verify(model: ModelArgument, as_json: JsonOption = False, home: HomeOption =
     say(f"{entry.id} is the file that was added: {entry.manifest.sha256}")
 
 
-@commands.command("remove")
 def remove(model: ModelArgument, home: HomeOption = None) -> None:
     """Delete a model from this machine. A request that runs on it ends as it would have.
 
@@ -172,7 +166,6 @@ def remove(model: ModelArgument, home: HomeOption = None) -> None:
     say(f"removed {entry.id}")
 
 
-@commands.command("export")
 def export(
     model: ModelArgument,
     target: Annotated[Path, typer.Argument(help="The folder to write; it must not exist.")],
@@ -207,9 +200,9 @@ def _shown(what: str) -> Iterator[Progress]:
         yield lambda done, size: bar.update(task, completed=done // 2**20, total=size // 2**20)
 
 
-def _report(entry: ModelEntry, as_json: bool) -> None:
+def _report(config: Config, entry: ModelEntry, as_json: bool) -> None:
     if as_json:
-        print_json(_body(entry))
+        print_json(_body(config, entry))
         return
     manifest = entry.manifest
     say(f"{entry.id} is here: {manifest.facts.architecture}, {_size(manifest.facts.file_bytes)}, {manifest.sha256}")
@@ -232,8 +225,8 @@ def _token(path: Path | None) -> str | None:
     return text
 
 
-def _body(entry: ModelEntry) -> dict[str, Any]:
-    return {**msgspec.to_builtins(entry.manifest), "memory_bytes": memory_of(entry).total_bytes}
+def _body(config: Config, entry: ModelEntry) -> dict[str, Any]:
+    return {**msgspec.to_builtins(entry.manifest), "memory_bytes": memory_of(config.generation, entry).total}
 
 
 def _row(entry: ModelEntry) -> tuple[object, ...]:

@@ -14,9 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from appliance.config import Ask
 from appliance.errors import InvalidRequest, KeystoreLocked
+
+if TYPE_CHECKING:
+    from appliance.config import Ask
 
 _LINE_BYTES_MAX = 8192
 _TERMINAL = Path("/dev/tty")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from appliance.api.routes_routing import route_body
+from appliance.api.schemas_routing import route_body
 from appliance.audit.gate import Released
 from appliance.cli.terminal import (
     HomeOption,

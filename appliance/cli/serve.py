@@ -18,6 +18,8 @@ import ui.site
 from appliance import __version__
 from appliance.api.app import create_api
 from appliance.api.security import SessionCookie
+from appliance.api.uploads import upload_sizes
+from appliance.cli.client_networks import OnlyFrom
 from appliance.cli.server_file import server_file
 from appliance.cli.terminal import HomeOption, configured, operator, run, say
 from appliance.config import Config, ServerConfig
@@ -83,7 +85,7 @@ async def _serve_opened(appliance: Appliance, server: ServerConfig, address: soc
     api = create_api(appliance)
     application = ui.site.create_site(api, site_settings(appliance.config, server)) if server.ui else api
     settings = uvicorn.Config(
-        application,
+        OnlyFrom(application, server.client_networks, secure=server.tls_certificate is not None),
         loop="asyncio",  # the egress tripwire cannot see another loop's connections
         lifespan="on",
         access_log=False,
@@ -167,17 +169,21 @@ def site_settings(config: Config, server: ServerConfig) -> UiSettings:
         secure=cookie.secure,
         text_chars_max=config.limits.text_chars_max,
         body_bytes_max=config.limits.body_bytes_max,
+        upload_bytes_max=max(upload_sizes(config).values()),
         allowed_addresses=allowed_addresses(config),
     )
 
 
 def allowed_addresses(config: Config) -> frozenset[tuple[str, int]]:
-    """The peers beyond this machine that the configuration names: the SIEM, the witness. No others are reached."""
+    """The peers beyond this machine that the configuration names: the SIEM, the witness, other servers that write.
+
+    No others are reached. Of those that write, `engine/generation/upstream.py` also checks what their names stand for.
+    """
     addresses = set()
     if config.siem.host:
         addresses.add((config.siem.host, config.siem.port))
-    if config.witness.url:
-        witness = urlsplit(config.witness.url)
-        if witness.hostname:
-            addresses.add((witness.hostname, witness.port or (443 if witness.scheme == "https" else 80)))
+    for url in (config.witness.url, *(model.url for model in config.upstream.models.values())):
+        place = urlsplit(url)
+        if place.hostname:
+            addresses.add((place.hostname, place.port or (443 if place.scheme == "https" else 80)))
     return frozenset(addresses)

@@ -33,9 +33,10 @@ from appliance.config import Config
 from appliance.errors import InputTooLong, InvalidRequest
 from appliance.service import specialist_life
 from appliance.service.accounts import sign_in, sign_out
-from appliance.service.appliance import open_appliance, open_directory, open_log, open_registry
+from appliance.service.appliance import open_appliance
+from appliance.service.rooms import open_directory, open_log
 from appliance.service.specialist_life import Upload
-from appliance.service.specialists import list_versions
+from appliance.service.specialists import list_versions, open_registry
 from appliance.specialists.registry import Registry
 from appliance.specialists.signature import SIGNATURE_BYTES_MAX
 from appliance.types import Principal
@@ -84,6 +85,7 @@ def install(
 ) -> None:
     """Install a specialist file. It answers nobody before another person approved it and it was promoted.
 
+    \b
     Example: appliance specialists install triage.gguf --signature triage.gguf.sig
     """
     config = configured(home)

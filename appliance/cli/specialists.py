@@ -16,13 +16,10 @@ from appliance.cli.terminal import (
     run,
     stdout,
 )
-from appliance.service.appliance import open_log, open_registry
-from appliance.service.specialists import list_cards, show_card
-
-commands = typer.Typer(no_args_is_help=True, help="Which specialists are installed, and what each promises.")
+from appliance.service.rooms import open_log
+from appliance.service.specialists import list_cards, open_registry, show_card
 
 
-@commands.command("list")
 def list_specialists(as_json: JsonOption = False, home: HomeOption = None) -> None:
     """List the installed specialists.
 
@@ -43,13 +40,13 @@ def list_specialists(as_json: JsonOption = False, home: HomeOption = None) -> No
     print_table(columns, [(card["id"], card["version"], card["task"], card["intended_use"]) for card in cards])
 
 
-@commands.command("show")
 def show_specialist(
     specialist: Annotated[str, typer.Argument(help="Id of the specialist.")],
     as_json: JsonOption = False,
     home: HomeOption = None,
 ) -> None:
-    """Show one specialist: labels, limits, data it learned from, and how good it was measured to be.
+    """Show one specialist: labels, limits, data it learned from, how good it was measured to be, and how well the
+    router finds it.
 
     Example: appliance specialists show phi-deid
     """
@@ -64,10 +61,36 @@ def show_specialist(
     if as_json:
         print_json(card)
         return
-    print_table(("", ""), [(name, _cell(value)) for name, value in card.items() if name != "evaluation"])
+    print_table(("", ""), [(name, _cell(value)) for name, value in card.items() if name not in _TABLES])
     stdout.print("\nmeasured", style="bold")
     for result in card.get("evaluation", ()):
         print_table(("", ""), [(name, _cell(value)) for name, value in result.items()])
+    if card["routing"] is not None:
+        _show_routing(card["routing"])
+
+
+def _show_routing(found: dict[str, Any]) -> None:
+    """The shares, then the whole matrix: a row for who should answer, a column for who was chosen."""
+    stdout.print("\nrouter", style="bold")
+    shares = (
+        ("its own requests reach it", found["right"]),
+        ("requests of all reach the right one", found["right_of_all"]),
+        ("requests for nobody are declined", found["none_declined"]),
+    )
+    print_table(
+        ("", "", "95 %", "requests"),
+        [(what, f"{one['share']:.3f}", f"{one['low']:.3f} to {one['high']:.3f}", one["items"]) for what, one in shares],
+    )
+    matrix = found["matrix"]
+    columns = list(next(iter(matrix.values())))
+    rows = [(owner, *(row[column] or "" for column in columns)) for owner, row in matrix.items()]
+    stdout.print("\nwho should answer (rows), who was chosen (columns)")
+    print_table(("", *(str(number) for number in range(1, len(columns) + 1))), rows)
+    stdout.print(", ".join(f"{number} {column}" for number, column in enumerate(columns, start=1)))
+    stdout.print(f"measured by: {found['command']}")
+
+
+_TABLES = ("evaluation", "routing")
 
 
 def _cell(value: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -18,6 +18,7 @@ from appliance.cli.terminal import (
     operator,
     print_json,
     print_table,
+    printable,
     reported,
     run,
     say,
@@ -25,10 +26,12 @@ from appliance.cli.terminal import (
 )
 from appliance.config import Config
 from appliance.errors import InvalidRequest, TableRefused
-from appliance.service import training
-from appliance.service.appliance import open_log, open_registry
+from appliance.service import recipes, training
+from appliance.service.recipes import RecipeRun
+from appliance.service.rooms import open_log
 from appliance.service.specialist_life import admit_taught
-from appliance.service.training import RecipeRun, TeachRequest
+from appliance.service.specialists import open_registry
+from appliance.service.training import TeachRequest
 
 _LABELS_SHOWN = 12
 _NO_ONE = "the columns were not confirmed"
@@ -43,6 +46,9 @@ def teach(
     multi_label: Annotated[
         bool, typer.Option("--multi-label", help="A cell may hold several labels, with ; between.")
     ] = False,
+    lora: Annotated[
+        bool, typer.Option("--lora", help="Train adapters too: minutes, often better; needs the extra `training`.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Take the detected columns without asking.")] = False,
     as_json: JsonOption = False,
     home: HomeOption = None,
@@ -52,7 +58,7 @@ def teach(
     Example: appliance specialists teach complaint-router tickets.csv --yes
     """
     config = configured(home)
-    wanted = TeachRequest("", specialist, name, text_column or None, label_column or None, multi_label)
+    wanted = TeachRequest("", specialist, name, text_column or None, label_column or None, multi_label, lora)
     with reported():
         content = read_upload(table, config.teaching.table_bytes_max)
 
@@ -64,7 +70,7 @@ def teach(
     _show_table(checked)
     with reported():
         _confirm(checked, wanted, yes)
-    chosen = TeachRequest("", specialist, name, checked["text_column"], checked["label_column"], multi_label)
+    chosen = TeachRequest("", specialist, name, checked["text_column"], checked["label_column"], multi_label, lora)
     report, card = run(lambda: _teach(config, content, chosen))
     if as_json:
         print_json({"report": report, "version": version_body(card).model_dump(mode="json")})
@@ -79,17 +85,28 @@ def train(
     data: Annotated[Path, typer.Option(help="Folder with the collections that the recipe names.")],
     base: Annotated[Path, typer.Option(help="Folder with model.safetensors and vocab.txt of the base.")],
     out: Annotated[Path, typer.Option(help="Working folder; the same command continues what it holds.")],
+    device: Annotated[
+        Literal["cpu", "cuda"], typer.Option(help="Where to compute; cuda is a GPU of NVIDIA's.")
+    ] = "cpu",
+    workers: Annotated[
+        int, typer.Option(min=1, max=256, help="Processes that make texts, for recipes that make some.")
+    ] = 1,
+    minutes: Annotated[
+        float, typer.Option(min=0.01, max=100_000, help="End by then, whatever the recipe says.")
+    ] = 120.0,
     home: HomeOption = None,
 ) -> None:
     """Train a specialist from a recipe, with progress. Needs the extra `training`; installing is another step.
 
+    \b
     Example: appliance specialists train appliance/training/recipes/bank-intent.toml --data DATA --base BASE --out OUT
     """
     config = configured(home)
+    wanted = RecipeRun(recipe, data, base, out, device, workers, minutes)
 
     async def work() -> Path:
         async with open_log(config) as log:
-            return await training.train_recipe(log, operator(), RecipeRun(recipe, data, base, out), say)
+            return await recipes.train_recipe(log, operator(), wanted, say)
 
     file = run(work)
     say(f"wrote {file}; sign and install it: appliance specialists install {file}")
@@ -119,7 +136,7 @@ def _show_table(checked: dict[str, Any]) -> None:
     rows, texts, encoding = checked["rows"], checked["texts"], checked["encoding"]
     say(f"{rows} rows, {texts} different texts, {encoding}")
     say(f"texts: column {checked['text_column']!r}; labels: column {checked['label_column']!r}")
-    shown = ", ".join(f"{one['label']} {one['rows']}" for one in checked["labels"][:_LABELS_SHOWN])
+    shown = ", ".join(f"{printable(one['label'])} {one['rows']}" for one in checked["labels"][:_LABELS_SHOWN])
     left = len(checked["labels"]) - _LABELS_SHOWN
     say(f"labels: {shown}" + (f" and {left} more" if left > 0 else ""))
     for problem in checked["problems"]:

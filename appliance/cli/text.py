@@ -46,7 +46,7 @@ SubjectOption = Annotated[
 ]
 # What a line holds beside "id" and "subject", and what its row holds beside "id" and "receipt": as in the API.
 _TEXTS = ("text", "entity", "concept", "question", "context")
-_FOUND = frozenset(("spans", "label", "score", "labels", "answer", "embedding"))
+_FOUND = frozenset(("spans", "label", "score", "labels", "answer", "embedding", "warnings"))
 
 
 def deidentify(
@@ -64,6 +64,7 @@ def deidentify(
 ) -> None:
     """De-identify one text and print it; what was found and the receipt go to stderr.
 
+    \b
     Example: appliance deidentify note.txt --style surrogate --receipt note.tlog-proof > clean.txt
     """
     wanted = partial(SpecialistRequest, specialist=specialist, operation=Operation.DEIDENTIFY, style=style)
@@ -107,7 +108,8 @@ async def _deidentify(
         _write_receipt(receipt, released.receipt)
     if as_json:
         body = deidentify_response(released.value, released.receipt, wanted.style)
-        print_json(body.model_dump(include={"text", "spans", "receipt"}, mode="json"))
+        shown = {"text", "spans", "receipt"} | ({"warnings"} if body.warnings else set())
+        print_json(body.model_dump(include=shown, mode="json"))
         return
     _summarise(released, text)
     assert released.value.redaction is not None
@@ -126,6 +128,8 @@ def _summarise(released: Released[Answer], text: str) -> None:
     found, receipt = released.value, released.receipt
     counts = ", ".join(f"{count} {label}" for label, count in found.counts().items()) or "nothing"
     by = f"{found.specialist.id} {found.specialist.version}"
+    for warning in found.warnings:
+        say(f"warning: {warning}")
     say(f"found {counts} in {len(text)} characters, {found.elapsed_ms:.0f} ms, by {by}")
     say(f"recorded as {receipt.record_id.hex()}, number {receipt.seq} under a signed checkpoint of {receipt.size}")
 
@@ -162,6 +166,7 @@ def _decode(raw: bytes, name: str) -> str:
 
 async def _run_lines(config: Config, specialist: str, subject: str, source: Path, target: Path) -> int:
     """Run the whole file; returns how many lines failed. The output appears under its name when it is complete."""
+    _check_places(source, target)
     draft = target.with_name(target.name + ".partial")
     failed = 0
     try:
@@ -184,6 +189,14 @@ async def _run_lines(config: Config, specialist: str, subject: str, source: Path
     if failed:
         say(f"{failed} lines failed; each says why in {target}")
     return failed
+
+
+def _check_places(source: Path, target: Path) -> None:
+    """Before the work: the texts are not overwritten by what was found in them, and the findings have a place."""
+    if target.is_dir():
+        raise InvalidRequest(f"cannot write {target}: it is a folder", hint="name a file in it")
+    if source.exists() and target.exists() and source.samefile(target):
+        raise InvalidRequest(f"{target} is what is read: its texts would be lost", hint="name another file with --out")
 
 
 def _count_lines(path: Path) -> int:

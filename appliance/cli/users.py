@@ -8,19 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from appliance.accounts.views import AccountView
-from appliance.api.routes_accounts import account_body
+from appliance.api.schemas_accounts import account_body
 from appliance.cli.terminal import HomeOption, JsonOption, configured, operator, print_json, print_table, run, say
 from appliance.config import Config
 from appliance.service import accounts
-from appliance.service.appliance import open_accounts
-
-commands = typer.Typer(no_args_is_help=True, help="Accounts of people.")
+from appliance.service.rooms import open_accounts
 
 _PASSWORD_BYTES_MAX = 1024
 NameArgument = Annotated[str, typer.Argument(help="User name.")]
 
 
-@commands.command("add")
 def add(
     name: NameArgument,
     role: Annotated[list[str], typer.Option(help="user, admin or auditor; may be repeated.")],
@@ -45,7 +42,6 @@ def add(
         say(f"added {account.name} ({', '.join(sorted(account.roles))})")
 
 
-@commands.command("list")
 def list_users(as_json: JsonOption = False, home: HomeOption = None) -> None:
     """List the accounts.
 
@@ -64,7 +60,6 @@ def list_users(as_json: JsonOption = False, home: HomeOption = None) -> None:
     print_table(("name", "roles", "created", "state"), [_row(body) for body in bodies])
 
 
-@commands.command("disable")
 def disable(name: NameArgument, home: HomeOption = None) -> None:
     """Disable an account: its sessions and API keys end at once.
 
@@ -79,7 +74,6 @@ def disable(name: NameArgument, home: HomeOption = None) -> None:
     say(f"disabled {run(change).name}")
 
 
-@commands.command("enable")
 def enable(name: NameArgument, home: HomeOption = None) -> None:
     """Let a disabled account work again.
 
@@ -94,7 +88,6 @@ def enable(name: NameArgument, home: HomeOption = None) -> None:
     say(f"enabled {run(change).name}")
 
 
-@commands.command("set-password")
 def set_password(name: NameArgument, home: HomeOption = None) -> None:
     """Give an account another password; its sessions end. It is asked for, or read from standard input.
 
@@ -110,7 +103,6 @@ def set_password(name: NameArgument, home: HomeOption = None) -> None:
     say(f"{run(change).name} has another password")
 
 
-@commands.command("setup-link")
 def setup_link(
     recover: Annotated[
         bool, typer.Option("--recover", help="Also while there is an administrator, who has left or is locked out.")

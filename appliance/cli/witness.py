@@ -33,10 +33,6 @@ from appliance.audit.witness_folder import (
 from appliance.cli.terminal import JsonOption, print_json, print_table, print_text, reported, run, say
 from appliance.errors import ConfigInvalid, ServerUnavailable
 
-commands = typer.Typer(
-    no_args_is_help=True, help="Run a witness on another machine: it keeps a log from being put back."
-)
-
 FolderOption = Annotated[
     Path, typer.Option("--folder", help="The witness's own folder, on a machine of its own.", metavar="FOLDER")
 ]
@@ -45,13 +41,13 @@ _BACKLOG = 64
 _SHUTDOWN_S = 5
 
 
-@commands.command("init")
 def init(
     folder: FolderOption,
     name: Annotated[str, typer.Option(help="What the witness is called, as witness.clinic.example/w1.")],
 ) -> None:
     """Make a witness: a key and an empty memory. Prints the verifier key, which goes into every appliance's config.
 
+    \b
     Example: appliance witness init --folder /var/lib/witness --name witness.clinic.example/w1
     """
     with reported():
@@ -60,13 +56,13 @@ def init(
     print_text(f"{identity.verifier_key}\n")
 
 
-@commands.command("add-log")
 def know_log(
     verifier_key: Annotated[str, typer.Argument(help="Verifier key of the log, as `appliance audit checkpoint` says.")],
     folder: FolderOption,
 ) -> None:
     """Know a log, or the next key of a log that rotates its own. A running witness needs no restart.
 
+    \b
     Example: appliance witness add-log --folder /var/lib/witness clinic.example/audit/0b6f/e1+1a2b3c4d+AZ…
     """
     with reported():
@@ -74,7 +70,6 @@ def know_log(
     say(f"the log {origin} is known")
 
 
-@commands.command("serve")
 def serve(
     folder: FolderOption,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -84,6 +79,7 @@ def serve(
 ) -> None:
     """Serve until it is told to stop (Ctrl+C, SIGTERM). Refuses to start without its memory.
 
+    \b
     Example: appliance witness serve --folder /var/lib/witness --host 10.0.0.5 --tls-certificate w.pem --tls-key w.key
     """
 
@@ -95,7 +91,6 @@ def serve(
     run(serving)
 
 
-@commands.command("show")
 def show(folder: FolderOption, as_json: JsonOption = False) -> None:
     """Show each known log: how many records were cosigned, how long ago, and what was refused.
 
@@ -109,7 +104,7 @@ def show(folder: FolderOption, as_json: JsonOption = False) -> None:
         return
     print_text(f"{identity.verifier_key}\n")
     columns = ("origin", "size", "age_s", "cosigned", "refused")
-    print_table(columns, [[row[column] for column in columns] for row in rows])
+    print_table(columns, [["-" if row[column] is None else row[column] for column in columns] for row in rows])
     if evidence:
         say(f"{len(evidence)} checkpoints contradicted what was cosigned; see {folder / 'evidence'}")
 

@@ -1,6 +1,6 @@
 """What the worker needs of a backend, and what it must check before it hands one a file.
 
-Two backends exist: `llamacpp.LlamaEncoder` and `echo.EchoEncoder`. A backend has lanes, which compute independently.
+Two backends exist: `llama_encoder.LlamaEncoder` and `echo.EchoEncoder`. A backend has lanes; they compute apart.
 
     file = open_checked(Path("base.gguf"), sha256)     # ModelFileRefused unless the bytes are the registered ones
     check_memory(need_bytes, limit_bytes)              # ModelFileRefused with the figures
@@ -43,8 +43,11 @@ class Backend(Protocol):
     @property
     def facts(self) -> ModelFacts: ...
 
-    def load_adapter(self, key: str, path: Path) -> None:
-        """Raises `SpecialistFileInvalid` when the file cannot be used. MAY abort the process."""
+    def load_adapter(self, key: str, path: Path, *, merge: bool = False) -> None:
+        """Raises `SpecialistFileInvalid` when the file cannot be used. MAY abort the process.
+
+        `merge`: spend memory on speed, if the backend can; the answers are the same but for rounding.
+        """
 
     def unload_adapter(self, key: str) -> None:
         """Forget an adapter and free its memory; one that was never loaded is no error."""
@@ -69,7 +72,7 @@ def open_checked(path: Path, sha256: str) -> BinaryIO:
         file.close()
         raise ModelFileRefused(
             f"the model file {path.name} is not the registered one: SHA-256 {found[:16]}…, expected {sha256[:16]}…",
-            hint="fetch or install it again; the registered hash is in the registry of specialists",
+            hint="install it again from a source you trust, and find out who changed this one",
         )
     return file
 

@@ -45,7 +45,7 @@ class EchoEncoder:
             STATES, POSITIONS, VOCABULARY, device="none: the echo backend computes no model", memory_bytes=0
         )
 
-    def load_adapter(self, key: str, path: Path) -> None:
+    def load_adapter(self, key: str, path: Path, *, merge: bool = False) -> None:
         """Every file is an adapter."""
         self._adapters.add(key)
 
@@ -88,8 +88,8 @@ class EchoDecoder:
             shares_prefixes=True,
         )
 
-    def tokenize(self, text: str, *, special: bool) -> array[int]:
-        return array("i", [self.BOS, *text.encode()])
+    def tokenize(self, pieces: Sequence[tuple[str, bool]]) -> array[int]:
+        return array("i", [self.BOS, *"".join(text for text, _ in pieces).encode()])
 
     def piece(self, token: int) -> bytes:
         return bytes([token]) if token < 256 else b""
@@ -97,7 +97,7 @@ class EchoDecoder:
     def ends(self, token: int) -> bool:
         return token == self.EOS
 
-    def load_adapter(self, key: str, path: Path) -> None:
+    def load_adapter(self, key: str, path: Path, *, merge: bool = False) -> None:
         """Every file is an adapter."""
         self._adapters.add(key)
 

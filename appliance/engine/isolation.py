@@ -9,6 +9,9 @@ sockets without the socket call), to starting programs and to reading other proc
 systems, unusual kernels) a Python audit hook refuses sockets; it binds Python only, and the verdict says so.
 
 The socket to the server is open already and stays usable. Call before any thread exists: namespaces are per thread.
+
+A GPU's driver makes threads, a socket and memory that counts as files before it computes. It may do so between the two
+walls (`between`): in the empty network namespace, and before the filter falls upon all threads.
 """
 
 from __future__ import annotations
@@ -20,12 +23,13 @@ import resource
 import signal
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
-_SECCOMP_MODE_FILTER = 2
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
+_SECCOMP = {"x86_64": 317, "aarch64": 277}  # the system call's number
+_SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC = 1, 1
 _ALLOW, _KILL, _EPERM = 0x7FFF0000, 0x80000000, 0x00050000 | 1
 _LOAD, _JUMP_IF_EQUAL, _JUMP_IF_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # BPF: word at offset, jumps, return
 _OFFSET_NUMBER, _OFFSET_ARCHITECTURE = 0, 4  # in struct seccomp_data
@@ -54,13 +58,18 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
 
 
-def isolate(parent: int, keep_descriptors: Iterable[int] = ()) -> IsolationVerdict:
+def isolate(
+    parent: int, keep_descriptors: Iterable[int] = (), between: Callable[[], None] | None = None
+) -> IsolationVerdict:
     """Apply every wall this system offers and say which; ends the process if `parent` is gone already."""
     close_descriptors(keep_descriptors)
     forbid_traces()
     methods = []
     if enter_network_namespace():
         methods.append("network namespace")
+    if between is not None:
+        between()
+    forbid_writing()
     if filter_system_calls():
         methods.append("seccomp filter")
     kernel = bool(methods)
@@ -81,11 +90,15 @@ def close_descriptors(keep: Iterable[int]) -> None:
 
 
 def forbid_traces() -> None:
-    """No core dump, no file written, no debugger of the same user: memory holds what people typed."""
+    """No core dump, no debugger of the same user: memory holds what people typed."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def forbid_writing() -> None:
+    """No file is written."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write gets an error instead
-    _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def enter_network_namespace() -> bool:
@@ -103,7 +116,7 @@ def enter_network_namespace() -> bool:
 
 
 def filter_system_calls() -> bool:
-    """Install the seccomp filter; False where this system or machine has none."""
+    """Install the seccomp filter for every thread there is; False where this system or machine has none."""
     known = _ARCHITECTURES.get(platform.machine())
     if known is None or not sys.platform.startswith("linux"):
         return False
@@ -112,7 +125,10 @@ def filter_system_calls() -> bool:
     code = seccomp_program(*known)
     held = ctypes.create_string_buffer(code, len(code))
     program = _Program(len(code) // 8, ctypes.addressof(held))
-    return _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(program)) == 0
+    # Not by prctl, which knows the calling thread alone.
+    mode, all_threads = ctypes.c_ulong(_SECCOMP_SET_MODE_FILTER), ctypes.c_ulong(_SECCOMP_FILTER_FLAG_TSYNC)
+    number = ctypes.c_long(_SECCOMP[platform.machine()])
+    return int(_libc().syscall(number, mode, all_threads, ctypes.byref(program))) == 0
 
 
 def seccomp_program(architecture: int, refused: tuple[int, ...]) -> bytes:

@@ -49,6 +49,11 @@ class Lanes:
         return len(self._idle)
 
     @property
+    def next(self) -> int:
+        """The lane that the next batch will run in. Call only while any is free."""
+        return self._idle[-1]
+
+    @property
     def busy(self) -> bool:
         """Whether any batch is running or waits to be fetched."""
         return bool(self._running)

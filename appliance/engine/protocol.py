@@ -74,6 +74,7 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     path: str | None
     sha256: str | None
     head: HeadArrays
+    merge: bool = False
 
 
 class Unload(msgspec.Struct, frozen=True, tag="unload"):

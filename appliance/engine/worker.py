@@ -30,7 +30,7 @@ from appliance.engine.echo import EchoEncoder
 from appliance.engine.heads import apply_head, check_head
 from appliance.engine.isolation import IsolationVerdict, isolate
 from appliance.engine.lanes import Lanes
-from appliance.engine.llamacpp import LlamaEncoder, compute_bytes
+from appliance.engine.llama_encoder import LlamaEncoder, compute_bytes
 from appliance.engine.protocol import WorkerChannel
 from appliance.errors import (
     ApplianceError,
@@ -92,7 +92,10 @@ class Worker:
             # Bounded: the server sends no more than `queue_sequences_max` sequences before it has answers.
             while (command := self.channel.receive(wait=False)) is not None:
                 self._take(command)
-        while self.lanes.free and (batch := self.backlog.next_batch(self.lanes.free)) is not None:
+        while self.lanes.free:
+            batch = self.backlog.next_batch(self.lanes.free, self.lanes.next)
+            if batch is None:
+                break
             self._submit(batch)
 
     def _take(self, command: protocol.Command) -> None:
@@ -138,12 +141,14 @@ class Worker:
         if path is not None:
             with open_checked(path, command.sha256 or "") as file:
                 size = path.stat().st_size
+                if command.merge:  # the layers once more, in what is left of the base's size
+                    size += Path(self.start.base_path).stat().st_size
                 left = max(0, self.start.memory_bytes_max - self._memory_bytes())
                 check_memory(size, left, f"the specialist {path.name}")
-                self.backend.load_adapter(command.key, descriptor_path(file, path))
+                self.backend.load_adapter(command.key, descriptor_path(file, path), merge=command.merge)
             self.adapter_bytes[command.key] = size
         self._try_out(command.key if path is not None else None)
-        self.adapters[command.key] = Adapter(command.key, path, command.sha256, head)
+        self.adapters[command.key] = Adapter(command.key, path, command.sha256, head, command.merge)
 
     def _quiesce(self) -> None:
         """Let the lanes finish: adapters change only while none computes, and a crash then has one possible cause."""

@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,9 @@ class WorkerProcess:
         folder: Path,
         module: str = "appliance.engine.worker",
         decode: Callable[[bytes], Any] = protocol.decode_report,
+        more: Sequence[str] = (),
     ) -> WorkerProcess:
-        """Start a worker that waits for its start. `module` is its program, `decode` reads its reports.
+        """Start a worker that waits for its start. `module` is its program, told `more`; `decode` reads its reports.
 
         Raises `EngineUnavailable` when no process can be made.
         """
@@ -80,6 +81,7 @@ class WorkerProcess:
                 "-m",
                 module,
                 *map(str, arguments),
+                *more,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
@@ -152,6 +154,9 @@ def worker_environment() -> dict[str, str]:
         # so at import, where a user namespace still needs a process of one thread.
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
+        # glibc raises this bound to the largest block that was ever freed; from then on what a load leaves behind lies
+        # between what stays, and nine adapters kept three times their size. Other C libraries ignore it.
+        "MALLOC_MMAP_THRESHOLD_": "262144",
         # On a failed assertion llama.cpp would start a debugger on itself, which prints arguments.
         "GGML_NO_BACKTRACE": "1",
         "PYTHONDONTWRITEBYTECODE": "1",  # it may not write files anyway

@@ -67,14 +67,14 @@ async def sign_out(directory: Directory, log: AuditLog, session: SessionView, se
 async def create_setup_link(directory: Directory, log: AuditLog, principal: Principal, *, recover: bool = False) -> str:
     """The token of a one-time link that makes an administrator. Raises `Conflict` while there is one."""
     authorize(principal, Action.ACCOUNTS_MANAGE)
-    return await _recorded(
+    return await recorded_change(
         directory, log, principal.id, "setup.link_created", lambda change: change.create_setup_link(recover=recover)
     )
 
 
 async def set_up(directory: Directory, log: AuditLog, token: str, name: str, password: str) -> AccountView:
     """Use the one-time link: the administrator that it was made for. Raises `SetupLinkInvalid`."""
-    return await _recorded(
+    return await recorded_change(
         directory, log, ANONYMOUS, "setup.link_used", lambda change: change.use_setup_link(token, name, password)
     )
 
@@ -141,7 +141,7 @@ async def change_own_password(
         raise
     work: Callable[[Change], AccountView] = lambda change: change.set_password(principal.name, password)  # noqa: E731
     try:
-        return await _recorded(directory, log, principal.id, "account.password_set", work, about)
+        return await recorded_change(directory, log, principal.id, "account.password_set", work, about)
     finally:
         await asyncio.to_thread(directory.sign_out, proven.secret)  # the session that only proved the password
 
@@ -157,7 +157,7 @@ async def create_api_key(
 ) -> tuple[ApiKeyView, str]:
     """A new key and its text, shown once: one's own, or an administrator's for anybody."""
     _authorize_keys(principal, owner)
-    return await _recorded(
+    return await recorded_change(
         directory,
         log,
         principal.id,
@@ -180,7 +180,7 @@ async def revoke_api_key(directory: Directory, log: AuditLog, principal: Princip
     """The key is refused at once. Raises `PermissionDenied`, `NotFound` (also for another's key)."""
     owner = None if Action.API_KEYS_MANAGE in actions_of(principal) else principal.name
     _authorize_keys(principal, owner)
-    return await _recorded(
+    return await recorded_change(
         directory,
         log,
         principal.id,
@@ -208,10 +208,10 @@ async def _administered(
     attributes: dict[str, AttributeValue],
 ) -> T:
     authorize(principal, Action.ACCOUNTS_MANAGE)
-    return await _recorded(directory, log, principal.id, event, work, attributes, urgent=True)
+    return await recorded_change(directory, log, principal.id, event, work, attributes, urgent=True)
 
 
-async def _recorded(
+async def recorded_change(
     directory: Directory,
     log: AuditLog,
     actor: str,

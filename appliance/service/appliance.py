@@ -10,37 +10,42 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from appliance import __version__
 from appliance.accounts.directory import Directory
+from appliance.audit.conversations import Conversations
 from appliance.audit.log import AuditLog
 from appliance.audit.root_source import unlock
-from appliance.config import Config
+from appliance.config import Config, GuardConfig
 from appliance.engine.client import Engine, EngineEvent
 from appliance.engine.generation.loaded import LoadedModels
+from appliance.engine.generation.upstream import Upstreams
 from appliance.errors import ApplianceError
 from appliance.service.anchoring import Anchors, anchored, ask_before_recording
 from appliance.service.audit_retention import begin_retention, expire_regularly
+from appliance.service.backup.backups import backup_regularly
 from appliance.service.command_marks import hold_mark
 from appliance.service.configuration import configuration_sha256
 from appliance.service.denials import Denials
+from appliance.service.egress.egress import try_regularly
 from appliance.service.event_names import STARTED
 from appliance.service.events import SYSTEM, Via, new_event
-from appliance.service.home import check_home, check_marker
+from appliance.service.home import check_home
 from appliance.service.recovery import close_abandoned, recover
+from appliance.service.rooms import open_conversations, open_directory
+from appliance.service.site_certificate import seal_authority
+from appliance.service.specialists import open_registry
 from appliance.service.training import Teaching, open_teaching
 from appliance.service.unlocking import open_unlocked
 from appliance.specialists.base_model import MINILM, open_base_model
+from appliance.specialists.guard_memory import GuardMemory
 from appliance.specialists.registry import Registry, SpecialistEntry
 from appliance.specialists.router_examples import ExampleVectors, bundled_vectors
 from appliance.specialists.tokenization import WordPiece
-from appliance.storage.database import Engine as DatabaseEngine
-from appliance.storage.database import open_database
-from appliance.storage.revisions import require_current
 from appliance.types import AttributeValue, Outcome
 
 _ENGINE_EVENTS_MAX = 100
@@ -65,8 +70,11 @@ class Appliance:
     process: Mapping[str, AttributeValue]
     anchors: Anchors | None = None  # opened by a server
     examples: ExampleVectors = field(default_factory=ExampleVectors)
+    guard_memory: GuardMemory = field(default_factory=lambda: GuardMemory(GuardConfig()))
     teaching: Teaching | None = None  # of a server
     writers: LoadedModels | None = None  # models that write, loaded at their first use
+    upstreams: Upstreams | None = None  # those of other servers inside the site
+    conversations: Conversations | None = None  # of a server
 
 
 @asynccontextmanager
@@ -90,7 +98,7 @@ async def open_appliance(
         # The log and the worker start side by side: each mostly waits for its process. Both are awaited even when one
         # fails, so that the other is closed in order and the reason is the error itself, not a group of errors.
         log, engine = await asyncio.gather(
-            _open_log(config, root_key),
+            open_unlocked(config, root_key),
             Engine.start(config.engine, base.path, base.sha256, config.home.runtime, on_event=watcher.note),
             return_exceptions=True,
         )
@@ -105,6 +113,8 @@ async def open_appliance(
             log.require_recording()  # a server is started all the same, to be read; a command says why it does nothing
         writers = LoadedModels(config.generation, config.home.runtime, on_event=watcher.note)
         stack.push_async_callback(writers.close)
+        upstreams = Upstreams(config.upstream)
+        stack.push_async_callback(upstreams.close)
         wanted = registry.list() if specialists is None else [registry.get(name) for name in specialists]
         for entry in wanted:
             await engine.load(entry.adapter())
@@ -116,14 +126,25 @@ async def open_appliance(
         anchors = await stack.enter_async_context(anchored(config, log)) if via == "server" else None
         examples = ExampleVectors(await asyncio.to_thread(bundled_vectors, MINILM.weights_sha256))
         teaching = await stack.enter_async_context(open_teaching(config)) if via == "server" else None
+        conversations = stack.enter_context(open_conversations(config, log)) if via == "server" else None
         rooms = (directory, log, registry, engine, wordpiece, denials)
-        appliance = Appliance(config, via, *rooms, process, anchors, examples, teaching, writers)
+        memory = GuardMemory(config.guard)
+        of_writing = (writers, upstreams, conversations)
+        appliance = Appliance(config, via, *rooms, process, anchors, examples, memory, teaching, *of_writing)
         if via == "server" and log.quarantine is None:  # a quarantined log is served to be read
+            await asyncio.to_thread(seal_authority, config, log)
             await begin_retention(config, log)
             await recover(directory, log, config.home)
             await _record_start(config, log, wanted)
         try:
-            of_server = (anchors.watch(), expire_regularly(config, log)) if anchors else ()
+            of_server: tuple[Coroutine[Any, Any, None], ...] = ()
+            if anchors is not None:
+                of_server = (
+                    anchors.watch(),
+                    expire_regularly(config, log, conversations),
+                    backup_regularly(config, log, root_key),
+                    try_regularly(config, log),
+                )
             async with _in_background(watcher.record(log), denials.watch(), *of_server):
                 yield appliance
         finally:
@@ -167,55 +188,6 @@ async def _size(log: AuditLog) -> int:
     """How many records are in the log."""
     note = await asyncio.to_thread(log.checkpoint)
     return int(note.split("\n", 2)[1])
-
-
-@asynccontextmanager
-async def open_log(config: Config, root_key: bytes | None = None) -> AsyncIterator[AuditLog]:
-    """The audit log alone, for commands that need no engine. `root_key`: for those who unlocked the keys already."""
-    await asyncio.to_thread(check_home, config.home)
-    log = await _open_log(config, root_key)
-    try:
-        await close_abandoned(config.home, log)
-        yield log
-    finally:
-        await log.close()
-
-
-@asynccontextmanager
-async def open_accounts(config: Config) -> AsyncIterator[tuple[Directory, AuditLog]]:
-    """What an administrative change needs: the accounts, and the log that records it first."""
-    async with open_log(config) as log:
-        with open_directory(config) as directory:
-            yield directory, log
-
-
-@contextmanager
-def open_directory(config: Config) -> Iterator[Directory]:
-    """The accounts alone."""
-    with _open_app_database(config) as engine:
-        yield Directory(engine, config.accounts)
-
-
-@contextmanager
-def open_registry(config: Config) -> Iterator[Registry]:
-    """The registry of specialists alone."""
-    with _open_app_database(config) as engine:
-        yield Registry(engine, config.home, config.specialists)
-
-
-async def _open_log(config: Config, root_key: bytes | None = None) -> AuditLog:
-    return await open_unlocked(config, unlock(config) if root_key is None else root_key)
-
-
-@contextmanager
-def _open_app_database(config: Config) -> Iterator[DatabaseEngine]:
-    check_marker(config.home)
-    engine = open_database(config.home.database, mode="rw")
-    try:
-        require_current(engine, config.home.database)
-        yield engine
-    finally:
-        engine.dispose()
 
 
 class _EngineWatcher:

@@ -15,6 +15,7 @@ from appliance.accounts.directory import Directory
 from appliance.audit.log import AuditLog, RecordView
 from appliance.config import Config
 from appliance.errors import PermissionDenied, RecordNotFound
+from appliance.service.actors import ActorNames
 from appliance.service.event_names import check_event
 from appliance.service.events import record_looking, record_reading
 from appliance.types import AttributeValue, Principal, Receipt
@@ -38,7 +39,7 @@ class RecordQuery:
 
 @dataclass(frozen=True, slots=True)
 class RecordPage:
-    """Records, newest first, and the `after` of the next page."""
+    """Records, newest first, with the names of their actors, and the `after` of the next page."""
 
     records: tuple[RecordView, ...]
     next: int | None
@@ -72,7 +73,8 @@ async def list_records(
     if query.event is not None:
         check_event(query.event)
     await record_reading(log, principal, "audit.list", about)
-    records = await asyncio.to_thread(log.records, query.after, limit, actors, query.event, epoch=query.epoch)
+    found = await asyncio.to_thread(log.records, query.after, limit, actors, query.event, epoch=query.epoch)
+    records = await asyncio.to_thread(ActorNames(directory).add_to, found)
     return RecordPage(tuple(records), records[-1].seq if len(records) == limit else None)
 
 
@@ -85,7 +87,8 @@ async def show_record(
     await record_reading(log, principal, "audit.show", {"record": view.record_id, "content": with_content})
     identifier = bytes.fromhex(view.record_id)
     content = await asyncio.to_thread(log.content, identifier, epoch=epoch) if with_content else None
-    return view, content
+    (named,) = await asyncio.to_thread(ActorNames(directory).add_to, [view])
+    return named, content
 
 
 async def show_receipt(directory: Directory, log: AuditLog, principal: Principal, record_id: str) -> Receipt:
@@ -101,7 +104,7 @@ async def show_checkpoint(log: AuditLog, principal: Principal) -> CheckpointView
     await record_looking(log, principal, "audit.checkpoint")
     note = await asyncio.to_thread(log.checkpoint)
     origin, size, *_ = note.split("\n", 2)
-    return CheckpointView(note, log.verifier_key(), origin, int(size))
+    return CheckpointView(note, await asyncio.to_thread(log.verifier_key), origin, int(size))
 
 
 async def _own_or_any(

@@ -44,14 +44,20 @@ def month_text(month: int) -> str:
 
 
 def milliseconds(moment: datetime | None) -> int | None:
-    """A time in milliseconds since 1970; one without a zone is taken as UTC."""
+    """A time in milliseconds since 1970; one without a zone is taken as UTC. Raises `InvalidRequest`."""
     if moment is None:
         return None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    try:
+        in_utc = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:
+        raise InvalidRequest(
+            "a time is in UTC before the year 1 or after the year 9999", hint="write it as 2026-04-01T08:30Z"
+        ) from None
+    return int(in_utc.timestamp() * 1000)
 
 
 def check_window(from_: datetime | None, to: datetime | None) -> tuple[int | None, int | None]:
-    """Both ends in milliseconds. Raises `InvalidRequest` for a window that is upside down."""
+    """Both ends in milliseconds. Raises `InvalidRequest` for a window that is upside down, or outside all calendars."""
     from_ms, to_ms = milliseconds(from_), milliseconds(to)
     if from_ms is not None and to_ms is not None and from_ms >= to_ms:
         raise InvalidRequest(

@@ -49,18 +49,24 @@ _YOUNG_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """What is wanted. `from_ms` (inclusive) and `to_ms` (exclusive): milliseconds since 1970 UTC, None: unbounded."""
+    """What is wanted. `from_ms` (inclusive) and `to_ms` (exclusive): milliseconds since 1970 UTC, None: unbounded.
+
+    `all_epochs`: a bundle of this log and of all before it.
+    """
 
     format: Format
     from_ms: int | None = None
     to_ms: int | None = None
     epoch: int | None = None
     content: bool = False
+    all_epochs: bool = False
 
     def about(self) -> dict[str, AttributeValue]:
         """What is recorded of it."""
         bounds = {"from": self.from_ms, "to": self.to_ms, "epoch": self.epoch}
         given: dict[str, AttributeValue] = {name: value for name, value in bounds.items() if value is not None}
+        if self.all_epochs:
+            given["all_epochs"] = True
         return {"format": self.format, "content": self.content, **given}
 
 
@@ -79,7 +85,13 @@ class ExportFile:
 
 
 def parse_request(
-    format_: str, *, from_: str | None = None, to: str | None = None, epoch: int | None = None, content: bool = False
+    format_: str,
+    *,
+    from_: str | None = None,
+    to: str | None = None,
+    epoch: int | None = None,
+    content: bool = False,
+    all_epochs: bool = False,
 ) -> ExportRequest:
     """Check what was asked for. Raises `UnknownOption`, `InvalidRequest`."""
     if format_ not in FORMATS:
@@ -94,8 +106,12 @@ def parse_request(
     if content and format_ != "jsonl":
         sealed = "stay sealed in it" if format_ in _WHOLE else "are not part of it"
         raise InvalidRequest(f"contents cannot be exported as {format_}: they {sealed}", hint="export them as jsonl")
+    if all_epochs and (format_ != "bundle" or epoch is not None):
+        raise InvalidRequest(
+            "all epochs together are one bundle", hint="leave the format out and name no epoch, or export one by one"
+        )
     from_ms, to_ms = parse_window(from_, to)
-    return ExportRequest(cast("Format", format_), from_ms, to_ms, epoch, content)
+    return ExportRequest(cast("Format", format_), from_ms, to_ms, epoch, content, all_epochs)
 
 
 def parse_window(from_: str | None, to: str | None) -> tuple[int | None, int | None]:
@@ -203,6 +219,8 @@ def _write(config: Config, log: AuditLog, wanted: ExportRequest, path: Path, pro
         _require_space(path.parent, least + _size_of_log(config.home, wanted))
         if wanted.format == "tiles":
             log.export_tiles(path, epoch=wanted.epoch)
+        elif wanted.all_epochs:
+            log.export_epochs(path, ciphertexts=True)
         else:
             log.export(path, ciphertexts=True, epoch=wanted.epoch)
         return
@@ -299,6 +317,8 @@ def _size_of_log(home: Home, wanted: ExportRequest) -> int:
     if wanted.epoch is not None and (earlier := database.parent / f"e{wanted.epoch}" / database.name).exists():
         database = earlier
     size = database.stat().st_size
+    if wanted.all_epochs:
+        size += sum(earlier.stat().st_size for earlier in database.parent.glob(f"e*/{database.name}"))
     return size if wanted.format == "bundle" else size // 4
 
 

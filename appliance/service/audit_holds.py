@@ -13,13 +13,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from appliance.accounts.actions import Action, actions_of, authorize
+from appliance.accounts.directory import Directory
 from appliance.audit.log import AuditLog, HoldRequest, HoldView, RecordView, SearchQuery
 from appliance.errors import Conflict, InvalidRequest, NotFound, SecondPersonNeeded
+from appliance.service.actors import ActorNames
 from appliance.service.audit_checks import check_reason
 from appliance.service.event_names import RELEASE_REQUESTED, check_class
 from appliance.service.events import announced, new_event, record_reading, record_refusal
@@ -33,11 +35,13 @@ _LISTED_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class HoldDetail:
-    """A hold, who placed it, and who asked for its release, if that is still good."""
+    """A hold, who placed it, and who asked for its release, if that is still good. Names where accounts have them."""
 
     view: HoldView
     by: str | None
+    by_name: str | None = None
     release_requested_by: str | None = None
+    release_requested_by_name: str | None = None
     release_requested_time: datetime | None = None
 
     @property
@@ -76,14 +80,14 @@ async def place_hold(
         receipt = await log.set_hold(HoldRequest(hold_id, named, numbers, reason))
         step.attributes["seq"] = receipt.seq
     view = await asyncio.to_thread(_find, log, hold_id.hex())
-    return HoldDetail(view, principal.id)
+    return HoldDetail(view, principal.id, principal.name if Directory.keeps(principal.id) else None)
 
 
-async def list_holds(log: AuditLog, principal: Principal) -> list[HoldDetail]:
+async def list_holds(directory: Directory, log: AuditLog, principal: Principal) -> list[HoldDetail]:
     """Every hold, newest first; subjects only as numbers. Raises `PermissionDenied`."""
     authorize(principal, Action.AUDIT_HOLD)
     await record_reading(log, principal, "hold.list")
-    return await asyncio.to_thread(_details, log)
+    return await asyncio.to_thread(_details, log, ActorNames(directory))
 
 
 async def release_hold(log: AuditLog, principal: Principal, hold: str) -> Release:
@@ -144,18 +148,24 @@ def _recent_requests(log: AuditLog) -> list[RecordView]:
     return _records(log, SearchQuery(event=RELEASE_REQUESTED, from_ms=int(since.timestamp() * 1000), limit=_LISTED_MAX))
 
 
-def _details(log: AuditLog) -> list[HoldDetail]:
+def _details(log: AuditLog, names: ActorNames) -> list[HoldDetail]:
     placed = _records(log, SearchQuery(event="hold.place", outcome=Outcome.ACCEPTED, limit=_LISTED_MAX))
-    by = {str(view.attributes.get("hold")): view.actor for view in placed}
-    asked = {str(view.attributes.get("hold")): view for view in _recent_requests(log)}
+    by = {str(view.attributes.get("hold")): view for view in names.add_to(placed)}
+    asked = {str(view.attributes.get("hold")): view for view in names.add_to(_recent_requests(log))}
     details = []
     for view in log.holds():
         request = asked.get(view.hold_id) if view.released_seq is None else None
-        details.append(
-            HoldDetail(
-                view, by.get(view.hold_id), request.actor if request else None, request.time if request else None
+        detail = HoldDetail(view, None)
+        if (who := by.get(view.hold_id)) is not None:
+            detail = replace(detail, by=who.actor, by_name=who.actor_name)
+        if request is not None:
+            detail = replace(
+                detail,
+                release_requested_by=request.actor,
+                release_requested_by_name=request.actor_name,
+                release_requested_time=request.time,
             )
-        )
+        details.append(detail)
     return details
 
 

@@ -24,9 +24,9 @@ from appliance.audit.signer_memory import read_signed_head
 from appliance.config import Config, Home
 from appliance.crypto.note import parse_verifier_key, verify_note
 from appliance.errors import AuditLogInvalid, HomeError, HomeInUse, InvalidRequest
-from appliance.service.appliance import open_log
 from appliance.service.events import new_event
 from appliance.service.home import check_home, hold_server_lock
+from appliance.service.rooms import open_log
 from appliance.storage.database import open_database, reading
 from appliance.types import AttributeValue, Outcome, Principal
 
@@ -35,7 +35,8 @@ from appliance.types import AttributeValue, Outcome, Principal
 class KnownLoss:
     """What the files and kept checkpoints say. `remembered`: the most records that a signature of this log covers.
 
-    `signed`: sizes of the signed heads that are here, newest batch left out where its signature is not.
+    `signed`: sizes of the signed heads that are here, newest batch left out where its signature is not. `cut`: who is
+    outside and set the quarantine remembers more records than were here.
     """
 
     epoch: int
@@ -45,6 +46,12 @@ class KnownLoss:
     quarantine: str | None
     unfinished: bool
     problem: str = ""  # why the database cannot be read
+    cut: bool = False
+
+    @property
+    def untold(self) -> bool:
+        """Whether records are missing, and no note says which: a declaration would say that none are."""
+        return self.cut and self.lost is None and not self.unfinished
 
     @property
     def lost(self) -> tuple[int, int] | None:
@@ -62,11 +69,13 @@ async def known_loss(config: Config, *, kept: Sequence[str] = ()) -> KnownLoss:
 async def declare_loss(config: Config, principal: Principal, *, kept: Sequence[str] = ()) -> Recovery:
     """Close the log as it is and begin the next one; who did it is recorded there. One that was cut off goes on.
 
-    Raises `HomeInUse` while a server or a command uses the log, `AuditLogInvalid` where no signed head is known, and
-    what unlocking raises; nothing has changed then.
+    Raises `HomeInUse` while a server or a command uses the log, `AuditLogInvalid` where no signed head is known,
+    `InvalidRequest` where records are missing and nothing says which, and what unlocking raises; nothing has changed
+    then.
     """
     authorize(principal, Action.KEYS_MANAGE)
     known = await known_loss(config, kept=kept)
+    require_told(known)
     with hold_server_lock(config.home):
         root_key = unlock(config)
         recovery = await asyncio.to_thread(_recover, config, root_key, kept)
@@ -79,6 +88,15 @@ async def declare_loss(config: Config, principal: Principal, *, kept: Sequence[s
         async with open_log(config, root_key) as log:
             await log.append(new_event("audit.loss_declared", principal.id, Outcome.COMPLETED, about))
     return recovery
+
+
+def require_told(known: KnownLoss) -> None:
+    """Raise `InvalidRequest` where a declaration would be untrue: it stands in the new log for ever."""
+    if known.untold:
+        raise InvalidRequest(
+            "records are missing and no checkpoint says how many; nothing was changed",
+            hint="give --checkpoint FILE, as the witness has it (state.json in its folder), or a receipt's last part",
+        )
 
 
 def _recover(config: Config, root_key: bytes, kept: Sequence[str]) -> Recovery:
@@ -118,6 +136,7 @@ def _look(home: Home, kept: Iterable[str]) -> KnownLoss:
         quarantine.why if quarantine else None,
         (folder / PLAN_FILE).exists(),
         problem,
+        quarantine is not None and quarantine.cut,
     )
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from appliance.accounts.actions import Action, actions_of, authorize
+from appliance.audit.conversations import Conversations
 from appliance.audit.log import AuditLog, Certificate, ErasureView
 from appliance.config import Config
 from appliance.errors import ApplianceError, InvalidRequest, NotFound, UnderLegalHold
@@ -110,13 +111,18 @@ async def run_retention(log: AuditLog, actor: str, now: datetime | None = None) 
     return run
 
 
-async def expire_regularly(config: Config, log: AuditLog) -> None:
-    """In a server: finish what a crash cut off, then a run every so often, until cancelled."""
+async def expire_regularly(config: Config, log: AuditLog, conversations: Conversations | None = None) -> None:
+    """In a server: finish what a crash cut off, then a run every so often, until cancelled.
+
+    Keys of conversations expire with the others of their class and month; what is left of those is then taken too.
+    """
     while True:
         try:
             await log.finish_erasures()
             if await asyncio.to_thread(log.expired, datetime.now(UTC)):
                 await run_retention(log, SYSTEM)
+            if conversations is not None:
+                await asyncio.to_thread(conversations.sweep)
         except ApplianceError as error:
             logger.error("expired records were not destroyed: %s", error.message)
         await asyncio.sleep(config.retention.expire_every_s)

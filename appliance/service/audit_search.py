@@ -9,7 +9,8 @@ That somebody searches is recorded before the first step; what they sought is se
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -20,6 +21,7 @@ from appliance.accounts.directory import Directory
 from appliance.audit.log import ActivityBucket, AuditLog, RecordView, SearchProgress, SearchQuery, SearchStep
 from appliance.audit.search import BUCKETS_MAX
 from appliance.errors import InvalidRequest, PermissionDenied, UnknownOption
+from appliance.service.actors import ActorNames
 from appliance.service.audit_checks import check_window, readable_actors
 from appliance.service.event_names import check_event
 from appliance.service.events import new_event, record_reading
@@ -50,7 +52,7 @@ class AuditSearch:
 
 async def search(
     directory: Directory, log: AuditLog, principal: Principal, wanted: AuditSearch
-) -> AsyncIterator[SearchStep]:
+) -> AsyncGenerator[SearchStep]:
     """Check and record, then the steps. Raises `PermissionDenied`, `InvalidRequest`, `AuditUnavailable`."""
     own = await readable_actors(directory, principal)
     if own is not None and wanted.actor and wanted.actor not in own:
@@ -64,7 +66,7 @@ async def search(
             query, own = replace(query, actor=next(iter(own))), None
         else:
             query = replace(query, limit=1 << 40)  # others' are left out here; see `_only`
-    steps = _steps(log.search(query, epoch=wanted.epoch))
+    steps = _steps(_named(log.search(query, epoch=wanted.epoch), ActorNames(directory)))
     return steps if own is None or query.actor else _only(steps, own, wanted.limit)
 
 
@@ -125,7 +127,13 @@ async def _record(log: AuditLog, principal: Principal, wanted: AuditSearch) -> N
     await log.append(new_event("audit.search", principal.id, Outcome.COMPLETED, about, content=content))
 
 
-async def _steps(found: Iterator[SearchStep]) -> AsyncIterator[SearchStep]:
+def _named(found: Iterator[SearchStep], names: ActorNames) -> Iterator[SearchStep]:
+    """The hits with the names of their actors."""
+    for step in found:
+        yield names.add_to([step])[0] if isinstance(step, RecordView) else step
+
+
+async def _steps(found: Iterator[SearchStep]) -> AsyncGenerator[SearchStep]:
     """The steps, each made in another thread. Whoever stops listening ends the search."""
     try:
         while True:
@@ -144,18 +152,19 @@ async def _steps(found: Iterator[SearchStep]) -> AsyncIterator[SearchStep]:
             close()
 
 
-async def _only(steps: AsyncIterator[SearchStep], actors: frozenset[str], limit: int) -> AsyncIterator[SearchStep]:
+async def _only(steps: AsyncGenerator[SearchStep], actors: frozenset[str], limit: int) -> AsyncGenerator[SearchStep]:
     """The hits of these actors, at most `limit`, with an end that counts them."""
     hits, last = 0, SearchProgress(0, 0)
-    async for step in steps:
-        if isinstance(step, RecordView):
-            if step.actor not in actors:
-                continue
-            hits += 1
-            yield step
-            if hits == limit:
-                yield replace(last, found=hits, done=True, complete=False)
-                return
-        else:
-            last = replace(step, found=hits)
-            yield last
+    async with aclosing(steps):
+        async for step in steps:
+            if isinstance(step, RecordView):
+                if step.actor not in actors:
+                    continue
+                hits += 1
+                yield step
+                if hits == limit:
+                    yield replace(last, found=hits, done=True, complete=False)
+                    return
+            else:
+                last = replace(step, found=hits)
+                yield last

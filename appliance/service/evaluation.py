@@ -93,9 +93,9 @@ async def evaluate(
         rival = request.against
         other = await asyncio.to_thread(appliance.registry.get, rival) if isinstance(rival, str) else rival
         _check_rival(entry.manifest, other)
-        if request.swap_names:
-            _check_names(entry.manifest)
         items = await asyncio.to_thread(read_gold, io.BytesIO(request.data), entry.manifest, _bounds(appliance))
+        if request.swap_names:
+            _check_names(entry.manifest, items)
         attributes = _opening_attributes(entry, other, request, len(items))
         await exchange.open(msgspec.json.encode(attributes, order="sorted"), attributes)
         report = await _report(appliance, entry, other, items, request, progress)
@@ -194,8 +194,6 @@ async def _swapped(
     appliance: Appliance, entry: SpecialistEntry, items: Sequence[GoldItem], progress: Progress
 ) -> SwappedNames:
     named = [item for item in items if has_names(item)]
-    if not named:
-        raise UnknownOption(f"no labelled text has a span of label {NAME!r}: there is no name to swap")
     predict = await _specialist(appliance, entry)
     outcomes = {}
     for origin in names_by_origin():
@@ -228,12 +226,22 @@ def _check_rival(manifest: Manifest, other: SpecialistEntry | Asks | None) -> No
         raise UnknownOption(
             f"{manifest.id} and {other.manifest.id} have different tasks", hint="compare specialists of one task"
         )
+    if manifest.labels and not set(manifest.labels) & set(other.manifest.labels):
+        raise UnknownOption(
+            f"{other.manifest.id} gives none of the labels of {manifest.id}: all it says would count as wrong",
+            hint="compare specialists that give the same labels",
+        )
 
 
-def _check_names(manifest: Manifest) -> None:
+def _check_names(manifest: Manifest, items: Sequence[GoldItem]) -> None:
     if NAME not in manifest.labels:
         raise UnknownOption(
             f"{manifest.id} does not mark names", hint=f"swap names for a specialist that has the label {NAME}"
+        )
+    if not any(has_names(item) for item in items):
+        raise UnknownOption(
+            f"no labelled text has a span of label {NAME!r}: there is no name to swap",
+            hint="leave --swap-names out, or take texts with names",
         )
 
 

@@ -23,6 +23,7 @@ Class = Literal["exchange", "administration", "public"]
 STARTED = "appliance.started"
 VOIDED = "change.voided"
 WINDOW = "answer.window"
+GUARD_DECIDED = "guard.decided"
 DENIED = "request.denied"
 RELEASE_REQUESTED = "hold.release_requested"
 
@@ -39,10 +40,12 @@ class EventName:
 _EXCHANGE = {
     "specialist.run": "a specialist was run on a text: accepted, then how it ended",
     "specialist.deidentify": "a text was de-identified: accepted, then how it ended",
+    "specialist.embed": "texts were turned into vectors: accepted, then how it ended",
     "specialist.find": "passages of a document were sought: accepted, then how it ended",
     "specialist.evaluate": "a specialist was judged on labelled data: accepted, then its figures",
     "specialist.route": "the router was asked whose a text is: accepted, then what it chose and why not another",
-    "model.generate": "a model that writes was asked: accepted, then how it ended",
+    "model.generate": "a model that writes was asked: accepted, then its end, tools it called, turns that did not fit",
+    GUARD_DECIDED: "identifiers were found in a prompt or an answer: what was done, and how many of which kind",
     WINDOW: "one piece of a streamed answer, recorded before it left",
     "review.completed": "a person corrected the findings of their own exchange; the corrected spans are the content",
 }
@@ -75,6 +78,15 @@ _ADMINISTRATION = {
     "key.slot_removed": "what unlocked the log by this slot unlocks it no more: accepted, then how it ended",
     "key.rotated": "a key above the keys of records was replaced; `level` says which: accepted, then how it ended",
     "key.passphrase_refused": "wrong passphrases were tried since the log was last unlocked; `failures` says how many",
+    "backup.created": "a backup of the data folder was made and read back: accepted, then how it ended",
+    "backup.verified": "all of a backup was opened, and nothing kept: accepted, then how it ended",
+    "backup.drilled": "a restore of a backup was rehearsed and thrown away: accepted, then how it ended",
+    "backup.list": "the backups of this log were listed",
+    "backup.pruned": "backups that had expired, or held destroyed keys, were deleted: accepted, then how it ended",
+    "backup.restored": "this data folder was brought back from a backup; the log goes on in a new epoch",
+    "guard.shown": "the policies about identifiers in chats were read",
+    "guard.policy_set": "a workspace got another policy about identifiers in chats",
+    "guard.member_set": "an account works in another workspace",
     "specialist.list": "the cards of the installed specialists were read",
     "specialist.show": "the card of one specialist was read",
     "model.list": "the models that write, or the catalogue of those that could be had, were read",
@@ -83,6 +95,12 @@ _ADMINISTRATION = {
     "model.verified": "the file of a model was hashed again: accepted, then how it ended",
     "model.removed": "a model was deleted from this machine: accepted, then how it ended",
     "model.exported": "a model was written into a folder to be carried: accepted, then how it ended",
+    "conversation.list": "somebody's own conversations were listed",
+    "conversation.show": "one of somebody's own conversations was read",
+    "conversation.create": "a conversation was begun: accepted, then how it ended",
+    "conversation.change": "a conversation was renamed or set otherwise, as `fields` says: accepted, then how it ended",
+    "conversation.answer": "an answer was asked for in a conversation; `turn` says where; `model.generate` follows",
+    "conversation.delete": "a conversation was deleted, by a public `shred` of its key: accepted, then how it ended",
     "specialist.versions": "the installed versions of a specialist were read",
     "specialist.install": "a specialist file was let in or refused; `admitted` says why: accepted, then how it ended",
     "specialist.approve": "a second person approved a version, or was refused: accepted, then how it ended",
@@ -99,7 +117,13 @@ _ADMINISTRATION = {
     "teaching.read": "the report of a teaching job was read",
     "teaching.cancel": "a teaching job was cancelled, or its result thrown away",
     "system.metrics": "the counters for operators were read",
+    "system.protection": "what protects this site was looked at: egress, backup, rehearsal, recovery kit, certificate",
+    "system.capacity": "how many people each model serves at once here was looked at",
+    "capacity.measured": "how fast a model answers so many people at once here was measured; the figures are in it",
     "doctor.examined": "the machine and the data folder were examined",
+    "support.written": "a file for support was written: facts of the machine and of the log, no content, name or key",
+    "certificate.set": "the server got another certificate: accepted, then how it ended",
+    "egress.tested": "every way to leave the machine was tried; `verdict` and a word for each kind say what came of it",
     "audit.list": "records were listed",
     "audit.show": "one record was read; `content` says whether its content was",
     "audit.receipt": "the receipt of a record was read",
@@ -165,10 +189,14 @@ CHANGES = frozenset(
         "account.password_set",
         "api_key.created",
         "api_key.revoked",
+        "guard.policy_set",
+        "guard.member_set",
         "setup.link_created",
         "setup.link_used",
     }
 )
+# Records in the middle of an exchange: neither do they open it nor do they close it.
+PARTS = frozenset({WINDOW, GUARD_DECIDED})
 CLASS_NUMBERS: dict[str, int] = {"exchange": 1, "administration": 2}  # as in record headers
 
 

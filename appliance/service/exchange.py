@@ -33,7 +33,7 @@ from typing import Any, TypeVar
 from appliance import errors
 from appliance.audit.gate import Released, release
 from appliance.audit.log import AuditLog
-from appliance.service.event_names import WINDOW
+from appliance.service.event_names import PARTS, WINDOW
 from appliance.service.events import code_of, new_event
 from appliance.types import AttributeValue, Outcome, Principal, Receipt
 
@@ -82,6 +82,11 @@ class Exchange:
             raise
         self.opened = True
         return receipt
+
+    async def note(self, event: str, attributes: dict[str, AttributeValue]) -> None:
+        """Record something that was decided within the exchange; `event` is one of `event_names.PARTS`."""
+        assert event in PARTS and not self.closed, "a note belongs to an exchange that is not over"
+        await self._append(Outcome.ACCEPTED, attributes, None, event=event)
 
     async def window(self, chunk: bytes, read: Callable[[bytes], Any] = bytes) -> Released[Any]:
         """Record one piece of the answer and hand it out, as `read` reads it back from what was recorded.

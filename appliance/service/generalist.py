@@ -8,6 +8,7 @@ The labelled data goes to an address of this machine only: an evaluation is no w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -20,6 +21,7 @@ from appliance.errors import InvalidRequest, ServerUnavailable
 from appliance.specialists.evaluation.prompts import Message
 
 _HERE = frozenset(("127.0.0.1", "::1", "localhost"))
+_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _REPLY_BYTES_MAX = 1024 * 1024
 TIMEOUT_S = 300.0
 
@@ -84,11 +86,12 @@ class Generalist:
 
 
 def _refused(answer: httpx.Response) -> InvalidRequest | ServerUnavailable:
-    """The code of the API's error; its message may quote what was asked."""
+    """The code of the API's error, if it is one: anything else may quote what was asked, and this gets into the log."""
     try:
-        code = str(answer.json()["error"]["code"])[:64]
+        code = str(answer.json()["error"]["code"])
     except (ValueError, LookupError, TypeError):
-        code = "no code"
+        code = ""
+    code = code if _CODE.fullmatch(code) else "no code"
     text = f"the generalist refused: HTTP {answer.status_code}, {code}"
     if answer.status_code >= 500:
         return ServerUnavailable(text, hint="see `appliance doctor`")

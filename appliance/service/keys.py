@@ -27,9 +27,9 @@ from appliance.audit.root_key import create_root_key, read_root_key
 from appliance.audit.root_source import cost_of, key_file, unlock, unlock_with
 from appliance.config import Config
 from appliance.errors import ApplianceError
-from appliance.service.appliance import open_log
 from appliance.service.events import code_of, new_event, record_looking
 from appliance.service.home import check_home, hold_server_lock
+from appliance.service.rooms import open_log
 from appliance.types import AttributeValue, Outcome, Principal
 
 T = TypeVar("T")

@@ -21,12 +21,14 @@ import msgspec
 
 from appliance.accounts.actions import Action, authorize
 from appliance.audit.log import AuditLog
-from appliance.config import Config
-from appliance.errors import InvalidRequest, ModelFileRefused
+from appliance.config import Config, GenerationConfig, UpstreamModelConfig
+from appliance.engine.generation.model_file import MemoryEstimate, estimate, read_header
+from appliance.errors import Conflict, InvalidRequest, ModelFileRefused
 from appliance.service.events import announced, record_reading
+from appliance.service.specialists import open_registry
 from appliance.specialists.durable_files import disk_errors
 from appliance.specialists.language_models.catalogue import Offer, read_catalogue
-from appliance.specialists.language_models.facts import Memory, memory_needed
+from appliance.specialists.language_models.facts import Facts, check_architecture, quantization_of
 from appliance.specialists.language_models.hub import Choice, Hub, choose, download
 from appliance.specialists.language_models.library import (
     MANIFEST_BYTES_MAX,
@@ -39,10 +41,12 @@ from appliance.specialists.language_models.library import (
     id_from,
     no_progress,
 )
+from appliance.specialists.router import AUTO
 from appliance.types import AttributeValue, Principal
 
 T = TypeVar("T")
-_SHOWN_CONTEXT_TOKENS = 4096
+SHOWN_CONTEXT_TOKENS = 4096
+_TEXT_CHARS_MAX = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +72,39 @@ class Import:
 
 def library_of(config: Config) -> ModelLibrary:
     """The models of this data folder."""
-    return ModelLibrary(config.home, config.models)
+    return ModelLibrary(config.home, config.models, read_facts)
 
 
-def memory_of(entry: ModelEntry) -> Memory:
-    """What one conversation with it takes: a context of 4,096 tokens, or all that it has."""
-    facts = entry.manifest.facts
-    return memory_needed(facts, context_tokens=min(facts.context_tokens, _SHOWN_CONTEXT_TOKENS), sequences=1)
+def read_facts(path: Path) -> Facts:
+    """What the library keeps of a model's file. Raises `ModelFileRefused`, saying what is wrong with it."""
+    header = read_header(path)
+    check_architecture(path.name, header.architecture)
+    return Facts(
+        architecture=header.architecture,
+        name=header.name,
+        parameters=header.parameters,
+        quantization=quantization_of(header.file_type, header.kind_bytes),
+        file_bytes=header.file_bytes,
+        weights_bytes=header.weight_bytes,
+        context_tokens=header.positions,
+        layers=header.layers,
+        embedding=header.states,
+        vocabulary=header.vocabulary,
+        cache_values_per_token=sum(header.heads_kv) * (header.key_length + header.value_length),
+        chat_template=bool(header.chat_template),
+        licence=(header.licence or "")[:_TEXT_CHARS_MAX],
+        author=(header.author or "")[:_TEXT_CHARS_MAX],
+    )
+
+
+def memory_of(config: GenerationConfig, entry: ModelEntry) -> MemoryEstimate:
+    """What one conversation with it takes here: a context of 4,096 tokens, or all that it has. Reads its file.
+
+    Raises `ModelFileRefused`.
+    """
+    header = read_header(entry.path)
+    context_tokens = min(header.positions, SHOWN_CONTEXT_TOKENS)
+    return estimate(header, slots=1, context_tokens=context_tokens, step_tokens=config.step_tokens)
 
 
 async def list_models(config: Config, log: AuditLog, principal: Principal) -> tuple[ModelEntry, ...]:
@@ -90,6 +120,21 @@ async def show_model(config: Config, log: AuditLog, principal: Principal, model:
     entry = await asyncio.to_thread(library_of(config).get, model)
     await record_reading(log, principal, "model.show", {"model": entry.id})
     return entry
+
+
+async def show_upstream(config: Config, log: AuditLog, principal: Principal, model: str) -> UpstreamModelConfig | None:
+    """A model of another server, as it is configured; None: it is none. Raises `PermissionDenied`."""
+    authorize(principal, Action.SPECIALIST_LIST)
+    found = config.upstream.models.get(model)
+    if found is not None:
+        await record_reading(log, principal, "model.show", {"model": model})
+    return found
+
+
+async def show_router(log: AuditLog, principal: Principal) -> None:
+    """`auto`, of which there is nothing to read but that it is there. Raises `PermissionDenied`."""
+    authorize(principal, Action.SPECIALIST_LIST)
+    await record_reading(log, principal, "model.show", {"model": AUTO})
 
 
 async def list_offers(log: AuditLog, principal: Principal) -> tuple[Offer, ...]:
@@ -117,7 +162,9 @@ async def pull_model(
     async with announced(log, principal.id, "model.added", about) as step:
         choice = await asyncio.to_thread(choose, hub, wanted.repository, file=wanted.file, revision=wanted.revision)
         step.attributes |= {"file": choice.file[:200], "revision": choice.revision, "sha256": choice.sha256}
-        return await asyncio.to_thread(_fetch, config, hub, choice, wanted.model, principal, progress)
+        model = wanted.model or id_from(choice.file)
+        await asyncio.to_thread(_check_free, config, model)
+        return await asyncio.to_thread(_fetch, config, hub, choice, model, principal, progress)
 
 
 async def import_model(
@@ -127,6 +174,7 @@ async def import_model(
     authorize(principal, Action.MODELS_MANAGE)
     source = await asyncio.to_thread(_carried, wanted) if wanted.source.is_dir() else _Source(wanted.source)
     model = check_id(wanted.model or source.model or id_from(wanted.source.name))
+    await asyncio.to_thread(_check_free, config, model)
     async with announced(log, principal.id, "model.added", {"model": model, "origin": source.origin.kind}) as step:
         entry = await asyncio.to_thread(
             library_of(config).add,
@@ -178,6 +226,20 @@ async def _on_one(
         return await asyncio.to_thread(work)
 
 
+def _check_free(config: Config, model: str) -> None:
+    """Whoever asks for a name gets what always had it. Raises `Conflict` for one that asks for something else here."""
+    if model == AUTO:
+        whose = "asks the router to choose"
+    elif model in config.upstream.models:
+        whose = "is a model of another server, in upstream.models"
+    else:
+        with open_registry(config) as registry:
+            if not registry.versions(model):
+                return
+        whose = "is a specialist"
+    raise Conflict(f"the name {model} {whose}", hint="choose another id with --id")
+
+
 def _fetch(
     config: Config, hub: Hub, choice: Choice, model: str, principal: Principal, progress: Progress
 ) -> ModelEntry:
@@ -191,7 +253,7 @@ def _fetch(
         path,
         Origin(kind="hub", file=choice.file, repository=choice.repository, revision=choice.revision),
         added_by=principal.id,
-        model=model or id_from(choice.file),
+        model=model,
         licence=choice.licence,
         sha256=choice.sha256,
         move=True,

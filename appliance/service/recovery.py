@@ -20,7 +20,7 @@ from appliance.audit.log import AuditLog, RecordView
 from appliance.config import Home
 from appliance.errors import ApplianceError
 from appliance.service.command_marks import CommandMark, is_alive, take_abandoned
-from appliance.service.event_names import CHANGES, EVENTS, STARTED, VOIDED, WINDOW
+from appliance.service.event_names import CHANGES, EVENTS, PARTS, STARTED, VOIDED
 from appliance.service.events import SYSTEM, new_event
 from appliance.types import Outcome
 
@@ -62,7 +62,7 @@ def open_exchanges(views: list[RecordView], is_over: Callable[[RecordView], bool
         if view.outcome == Outcome.ACCEPTED
         and view.exchange_id
         and view.exchange_id not in closed
-        and view.event != WINDOW
+        and view.event not in PARTS
         and view.event in EVENTS
         and is_over(view)
     ]

@@ -27,6 +27,7 @@ from appliance.service.appliance import Appliance
 from appliance.service.exchange import recorded_exchange
 from appliance.service.subjects import check_subject
 from appliance.specialists.deid.redaction import Redaction, Style, redact
+from appliance.specialists.language import language_doubts
 from appliance.specialists.registry import SpecialistEntry
 from appliance.specialists.tasks import dispatch
 from appliance.types import (
@@ -75,12 +76,16 @@ class SpecialistRequest:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a specialist found, and who it was. `redaction`: of a text that was to be de-identified."""
+    """What a specialist found, and who it was. `redaction`: of a text that was to be de-identified.
+
+    `warnings`: why it may be worse than the specialist was measured to be; sentences without a word of the text.
+    """
 
     specialist: SpecialistRef
     findings: Findings
     redaction: Redaction | None = None
     elapsed_ms: float = 0.0
+    warnings: tuple[str, ...] = ()
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -113,14 +118,12 @@ async def answer(appliance: Appliance, principal: Principal, request: Specialist
         exchange.subject = check_subject(request.subject)
         entry = await asyncio.to_thread(appliance.registry.get, request.specialist)
         _check_operation(entry, request)
-        prepared = await asyncio.to_thread(
-            dispatch.prepare, material, entry.manifest, appliance.wordpiece, appliance.config.specialists
-        )
+        prepared, warnings = await asyncio.to_thread(_prepare, appliance, entry, material)
         await exchange.open(request_content(material), _request_attributes(entry, request, len(prepared.inputs)))
         await appliance.engine.load(entry.adapter())
         # A text of nothing but control characters has no token: there is nothing to compute and nothing to find.
         outputs = await appliance.engine.encode(entry.sha256, prepared.inputs) if prepared.inputs else []
-        result = await asyncio.to_thread(_finish, entry, prepared, outputs, request, started)
+        result = await asyncio.to_thread(_finish, entry, prepared, outputs, request, warnings, started)
         content = answer_content(result)
         return await exchange.close(result, content, _answer_attributes(result, content))
 
@@ -135,22 +138,25 @@ def check_texts(material: Material, limits: LimitsConfig) -> None:
     for name, text in (("text", material.text), ("question", material.question), ("context", material.context)):
         if text is not None and not text.strip():
             raise InputEmpty(f"the {name} is empty", hint="send at least one character that is not a space")
-    for text in material.texts():
-        check_text(text)
+    sentences = ((f"sentence {number}", one) for number, one in enumerate(material.sentences or (), start=1))
+    parts = (("text", material.text), ("question", material.question), ("context", material.context))
+    for name, text in (*parts, *material.about, *sentences):
+        if text is not None:
+            check_text(text, name if name.startswith("sentence ") else f"the {name}")
 
 
-def check_text(text: str) -> None:
-    """Refuse NUL characters and halves of surrogate pairs. Raises `InputNotText` with the offset."""
+def check_text(text: str, name: str = "the text") -> None:
+    """Refuse NUL characters and halves of surrogate pairs. Raises `InputNotText` with the part and the offset in it."""
     if "\0" in text:
         raise InputNotText(
-            f"the text has a NUL character at offset {text.index(chr(0))}",
+            f"{name} has a NUL character at offset {text.index(chr(0))}",
             hint="send plain text; word processor files are not text",
         )
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise InputNotText(
-            f"the text has half of a surrogate pair at offset {error.start}",
+            f"{name} has half of a surrogate pair at offset {error.start}",
             hint="the program that wrote it cut a character in two; save the text as UTF-8 again",
         ) from None
 
@@ -177,6 +183,8 @@ def answer_content(result: Answer) -> bytes:
         "spans": [[span.start, span.end, span.label, span.score] for span in found.spans],
         "text": result.redaction.text if result.redaction else None,
     }
+    if result.warnings:
+        body["warnings"] = result.warnings
     if found.best is not None:
         body["best"] = [found.best.label, found.best.score]
     if found.kind == "sentences":
@@ -205,11 +213,21 @@ def _check_operation(entry: SpecialistEntry, request: SpecialistRequest) -> None
         )
 
 
+def _prepare(
+    appliance: Appliance, entry: SpecialistEntry, material: Material
+) -> tuple[dispatch.Prepared, tuple[str, ...]]:
+    """The engine's inputs, and what is to be said of the text."""
+    wordpiece = appliance.wordpiece
+    prepared = dispatch.prepare(material, entry.manifest, wordpiece, appliance.config.specialists)
+    return prepared, language_doubts(material.texts(), wordpiece)
+
+
 def _finish(
     entry: SpecialistEntry,
     prepared: dispatch.Prepared,
     outputs: Sequence[np.ndarray],
     request: SpecialistRequest,
+    warnings: tuple[str, ...],
     started: float,
 ) -> Answer:
     findings = dispatch.finish(prepared, outputs)
@@ -218,7 +236,7 @@ def _finish(
         assert request.text is not None
         # A fresh seed per document: surrogates are consistent inside it and cannot be linked across documents.
         redaction = redact(request.text, findings.spans, request.style, secrets.token_bytes(32))
-    return Answer(entry.ref, findings, redaction, _milliseconds_since(started))
+    return Answer(entry.ref, findings, redaction, _milliseconds_since(started), warnings)
 
 
 def _milliseconds_since(started: float) -> float:
@@ -244,4 +262,6 @@ def _answer_attributes(result: Answer, content: bytes) -> dict[str, AttributeVal
         "spans": len(result.spans),
         "elapsed_ms": result.elapsed_ms,
     }
+    if result.warnings:
+        attributes["warnings"] = len(result.warnings)
     return attributes | {f"label_{label}": count for label, count in result.counts().items()}

@@ -17,7 +17,7 @@ import msgspec
 
 from appliance.accounts.actions import Action, authorize
 from appliance.audit.gate import Released
-from appliance.errors import NoSpecialistFits
+from appliance.errors import InputEmpty, InvalidRequest, NoSpecialistFits
 from appliance.service.appliance import Appliance
 from appliance.service.exchange import recorded_exchange
 from appliance.service.requests import Answer, SpecialistRequest, answer, check_texts, request_content
@@ -64,9 +64,12 @@ async def answer_routed(appliance: Appliance, principal: Principal, request: Spe
         ("route_record", decision.receipt.record_id.hex()),
         ("route_score", decision.value.score),
     )
-    return RoutedAnswer(
-        await answer(appliance, principal, replace(request, specialist=chosen, routed=routed)), decision
-    )
+    try:
+        released = await answer(appliance, principal, replace(request, specialist=chosen, routed=routed))
+    except InvalidRequest as error:
+        # Whoever sent it named no specialist, so what this one lacks or does not take says nothing by itself.
+        raise type(error)(f"the router chose {chosen}: {error.message}", hint=error.hint) from None
+    return RoutedAnswer(released, decision)
 
 
 async def route(appliance: Appliance, principal: Principal, request: RouteRequest) -> Released[Route]:
@@ -79,6 +82,8 @@ async def route(appliance: Appliance, principal: Principal, request: RouteReques
     async with recorded_exchange(appliance.audit, principal, "specialist.route", about) as exchange:
         authorize(principal, Action.SPECIALIST_RUN)
         check_texts(request.material, appliance.config.limits)
+        if request.material == Material(None):
+            raise InputEmpty("there is nothing to choose a specialist by", hint="send a `text`, or what one takes")
         exchange.subject = check_subject(request.subject)
         installed = [entry.manifest for entry in await asyncio.to_thread(appliance.registry.list)]
         candidates = _candidates(request.material, installed)

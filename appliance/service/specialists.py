@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,10 +12,20 @@ import msgspec
 
 from appliance.accounts.actions import Action, authorize
 from appliance.audit.log import AuditLog
+from appliance.config import Config
 from appliance.errors import SpecialistNotFound
 from appliance.service.events import record_reading
+from appliance.service.rooms import open_app_database
 from appliance.specialists.registry import Registry, SpecialistEntry
+from appliance.specialists.router_evidence import routing_evidence
 from appliance.types import Principal
+
+
+@contextmanager
+def open_registry(config: Config) -> Iterator[Registry]:
+    """The registry of specialists alone."""
+    with open_app_database(config) as engine:
+        yield Registry(engine, config.home, config.specialists)
 
 
 async def list_cards(registry: Registry, log: AuditLog, principal: Principal) -> list[dict[str, Any]]:
@@ -24,11 +36,15 @@ async def list_cards(registry: Registry, log: AuditLog, principal: Principal) ->
 
 
 async def show_card(registry: Registry, log: AuditLog, principal: Principal, specialist: str) -> dict[str, Any]:
-    """One specialist. Raises `PermissionDenied`, `SpecialistNotFound`."""
+    """One specialist. `routing`: how well the router finds it, None where that was not measured.
+
+    Raises `PermissionDenied`, `SpecialistNotFound`.
+    """
     authorize(principal, Action.SPECIALIST_LIST)
     entry = await asyncio.to_thread(registry.get, specialist)
     await record_reading(log, principal, "specialist.show", {"specialist": entry.ref.id})
-    return card(entry)
+    found = await asyncio.to_thread(routing_evidence, entry.ref.id, entry.manifest.base.weights_sha256)
+    return card(entry) | {"routing": found}
 
 
 async def list_versions(

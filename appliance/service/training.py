@@ -1,7 +1,5 @@
 """Teaching specialists from a site's own labelled rows, in a process of its own; the only door to `appliance.training`.
 
-`train_recipe` runs a recipe where the extra `training` is installed.
-
     checked = await check_table(appliance, principal, content)         # columns, labels, what is odd; keeps the table
     job = await start(appliance, principal, TeachRequest(checked["table"], "router", ...))
     view = await read(appliance, principal, job["job"])                # state, progress, at last the report
@@ -15,12 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import importlib.util
 import secrets
 import sys
 import tempfile
 import time
-import tomllib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -37,31 +33,25 @@ from appliance.config import Config, child_environment
 from appliance.errors import (
     ApplianceError,
     Conflict,
-    ExtraMissing,
     InputTooLong,
     InvalidRequest,
     NotFound,
     QueueFull,
-    TrainingFailed,
 )
 from appliance.service.events import announced, code_of, new_event, record_reading
+from appliance.service.recipes import check_extra
 from appliance.service.specialist_life import admit_taught
 from appliance.specialists.base_model import open_base_model
-from appliance.specialists.manifest import SpecialistId, version_key
+from appliance.specialists.durable_files import disk_errors
+from appliance.specialists.manifest import NOBODY_ID, RESERVED_ID, SpecialistId, version_key
 from appliance.specialists.registry import Registry
-from appliance.training.teaching.learn import Options
-from appliance.types import AttributeValue, Outcome, Principal
+from appliance.training.teaching.lesson import Options
+from appliance.types import AttributeValue, Outcome, Principal, Task
 
 State = Literal["waiting", "running", "done", "failed", "cancelled", "submitted"]
 Progress = Callable[[float, str], None]
 _AGAIN_S = 60.0
 _CHILD = "appliance.training.teaching"
-_RECIPE_BYTES_MAX = 1024 * 1024
-_SAID_CHARS_MAX = 300
-_STAGES = {
-    "tag": ("appliance.training.train", "appliance.training.export"),
-    "classify": ("appliance.training.train_classifier", "appliance.training.export_classifier"),
-}
 _LINE_BYTES_MAX = 16 * 1024 * 1024  # a report with a thousand labels
 _ERRORS = {
     kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ApplianceError)
@@ -78,16 +68,7 @@ class TeachRequest:
     text_column: str | None = None
     label_column: str | None = None
     multi_label: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RecipeRun:
-    """A recipe, the folder of its collections, the base's published files, and where checkpoints and the file go."""
-
-    recipe: Path
-    data: Path
-    base: Path
-    out: Path
+    lora: bool = False  # with adapters, which needs the extra `training`
 
 
 @dataclass(slots=True)
@@ -216,6 +197,8 @@ async def start(
     """Begin to teach; returns the job at once. Raises `PermissionDenied`, `InvalidRequest`, `NotFound`, `QueueFull`."""
     authorize(principal, Action.SPECIALIST_TEACH)
     _check_request(request)
+    if request.lora:
+        check_extra()
     person = person_of(principal)
     table = teaching.table(request.table, person)
     version = await asyncio.to_thread(next_version, registry, request.id)
@@ -289,6 +272,8 @@ async def examine(
     about: dict[str, AttributeValue] = {"table_sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
     try:
         _check_size(config, content)
+        if request is not None and request.lora:
+            check_extra()
         report = await run_child(config, "check", _options(config, request), content)
     except ApplianceError as error:
         refused = about | {"error": code_of(error)}
@@ -309,9 +294,14 @@ async def teach_recorded(
     progress: Progress,
     about: dict[str, AttributeValue],
 ) -> tuple[dict[str, Any], bytes]:
-    """Teach and record it: the report and the file. Raises `TableRefused`, `DeadlineExceeded`, `EngineError`."""
+    """Teach and record it: the report and the file.
+
+    Raises `TableRefused`, `DeadlineExceeded`, `EngineError`, and `HomeError` where the disk takes no file.
+    """
     authorize(principal, Action.SPECIALIST_TEACH)
     _check_request(request)
+    if request.lora:
+        check_extra()
     _check_size(config, content)
     said: dict[str, AttributeValue] = {
         "specialist": request.id,
@@ -320,91 +310,14 @@ async def teach_recorded(
         **about,
     }
     async with announced(log, principal.id, "teaching.train", said) as step:
-        with tempfile.TemporaryDirectory(prefix="teaching-", dir=config.home.runtime) as folder:
+        runtime = config.home.runtime
+        with disk_errors(runtime), tempfile.TemporaryDirectory(prefix="teaching-", dir=runtime) as folder:
             out = Path(folder) / "taught.gguf"
             options = _options(config, request, version=version, folder=Path(folder), out=out)
             report = await run_child(config, "teach", options, content, progress)
             file = await asyncio.to_thread(out.read_bytes)
         step.attributes |= {"items": report["items"], "sha256": hashlib.sha256(file).hexdigest()}
     return report, file
-
-
-async def train_recipe(
-    log: AuditLog,
-    principal: Principal,
-    wanted: RecipeRun,
-    progress: Callable[[str], None],
-    *,
-    extra_installed: Callable[[], bool] = lambda: importlib.util.find_spec("torch") is not None,
-) -> Path:
-    """Train a specialist from a recipe and write its file; returns where. Installing it is another step.
-
-    `progress` hears what the run says, line by line. Raises `PermissionDenied`, `InvalidRequest` for what is no recipe,
-    `ExtraMissing` without PyTorch, `TrainingFailed` where the run stopped. Cancelling ends the run; the same command
-    continues it.
-    """
-    authorize(principal, Action.SPECIALIST_TEACH)
-    content, specialist, task = await asyncio.to_thread(_read_recipe, wanted.recipe)
-    about: dict[str, AttributeValue] = {
-        "specialist": specialist,
-        "recipe_sha256": hashlib.sha256(content).hexdigest(),
-    }
-    async with announced(log, principal.id, "teaching.train", about) as step:
-        if not extra_installed():
-            raise ExtraMissing(
-                "training from a recipe needs PyTorch, which is not installed",
-                hint="install the extra: pip install 'cloister-appliance[training]'",
-            )
-        train, export = _STAGES[task]
-        recipe, base, out = str(wanted.recipe), str(wanted.base), str(wanted.out)
-        await _run_stage([train, recipe, "--data", str(wanted.data), "--base", base, "--out", out], progress)
-        await _run_stage([export, recipe, "--base", base, "--out", out], progress)
-        file = wanted.out / f"{specialist}.gguf"
-        step.attributes["sha256"] = await asyncio.to_thread(lambda: hashlib.sha256(file.read_bytes()).hexdigest())
-    return file
-
-
-async def _run_stage(command: list[str], progress: Callable[[str], None]) -> None:
-    """One command of the training room, to its end or until this is cancelled."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=child_environment(),
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    last = "it said nothing"
-    try:
-        async for line in process.stdout:
-            last = line.decode("utf-8", "replace").strip()[:_SAID_CHARS_MAX] or last
-            progress(last)
-        await process.wait()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await asyncio.shield(process.wait())
-    if process.returncode != 0:
-        raise TrainingFailed(f"{command[0]} stopped: {last}", hint="correct what it names; the same command continues")
-
-
-def _read_recipe(path: Path) -> tuple[bytes, str, str]:
-    """Content, id and task of a recipe. Raises `InvalidRequest`."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(_RECIPE_BYTES_MAX + 1)
-        recipe = tomllib.loads(content[:_RECIPE_BYTES_MAX].decode())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
-        raise InvalidRequest(f"{path} is not a recipe that can be read", hint="recipes are TOML files") from None
-    specialist, task = recipe.get("id"), recipe.get("task")
-    if not isinstance(specialist, str) or task not in _STAGES:
-        raise InvalidRequest(
-            f"{path} is a recipe for no task that is trained here", hint=f"tasks are {', '.join(sorted(_STAGES))}"
-        )
-    return content, specialist[:64], task
 
 
 async def run_child(
@@ -452,11 +365,20 @@ async def run_child(
 
 
 def next_version(registry: Registry, specialist_id: str) -> str:
-    """The version after the latest installed one: a minor step, 1.0.0 for a new specialist."""
-    known = [entry.manifest.version for entry in registry.versions(specialist_id)]
+    """The version after the latest installed one: a minor step, 1.0.0 for a new specialist.
+
+    Raises `Conflict` where the id belongs to a specialist of another kind: whoever calls it by its id would suddenly
+    get labels of a text from it, and de-identification would end.
+    """
+    known = [entry.manifest for entry in registry.versions(specialist_id)]
     if not known:
         return "1.0.0"
-    major, minor, _ = max(version_key(version) for version in known)
+    if any((one.task, one.unit) != (Task.CLASSIFY, "text") or one.context == "required" for one in known):
+        raise Conflict(
+            f"{specialist_id} does something else than to label texts, and what is taught cannot do that",
+            hint="teach under an id of its own",
+        )
+    major, minor, _ = max(version_key(manifest.version) for manifest in known)
     return f"{major}.{minor + 1}.0"
 
 
@@ -487,6 +409,8 @@ def _options(
         text_column=wanted.text_column,
         label_column=wanted.label_column,
         multi_label=wanted.multi_label,
+        lora=wanted.lora,
+        lora_s=limits.lora_s,
         id=wanted.id,
         version=version,
         name=wanted.name or wanted.id,
@@ -506,8 +430,12 @@ def _check_request(request: TeachRequest) -> None:
     except msgspec.ValidationError:
         raise InvalidRequest(
             f"{request.id[:64]!r} cannot be the id of a specialist",
-            hint="small letters, digits and dashes, beginning with a letter: `complaint-router`",
+            hint="2 to 63 small letters, digits and dashes, beginning with a letter: `complaint-router`",
         ) from None
+    if request.id in (RESERVED_ID, NOBODY_ID):
+        raise InvalidRequest(
+            f"no specialist is named {request.id!r}: the router means something else by it", hint="take another id"
+        )
     if len(request.name) > 300:
         raise InvalidRequest("the name of a specialist has at most 300 characters", hint="make it shorter")
 

@@ -2,8 +2,8 @@
 
     contents = parse_gguf(path.read_bytes())
     contents.metadata["general.type"], contents.tensors[0].name
-    parse_gguf(start_of_file, MODEL_RULES, file_bytes=size)      # a model: any storage type, vocabularies only counted
 
+Of specialists' files: adapters and small bases. A model that writes is read by the engine, `generation/model_file.py`.
 Every count and length is checked against what is left of the file before anything is read or allocated, so time and
 memory are bounded by the file's size. Everything that is wrong raises `SpecialistFileInvalid`, naming it.
 """
@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from gguf.constants import GGML_QUANT_SIZES
 
 from appliance.errors import SpecialistFileInvalid
 
@@ -31,34 +29,10 @@ STRINGS_PER_ARRAY_MAX = 65_536
 DIMENSIONS_MAX = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """An array of texts that was walked over and not kept: how many there are."""
+# Adapters are stored in one of two types: by number, (name, values in a block, bytes of a block).
+_KINDS = {0: ("f32", 1, 4), 1: ("f16", 1, 2)}
 
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What a kind of file may hold. `kinds`: tensor types by number, as (name, values in a block, bytes of a block)."""
-
-    kinds: Mapping[int, tuple[str, int, int]]
-    keys_max: int = KEYS_MAX
-    tensors_max: int = TENSORS_MAX
-    strings_max: int = STRINGS_PER_ARRAY_MAX
-    keep_strings: bool = True
-
-
-# Adapters are stored in one of two types; a whole model in any that llama.cpp knows.
-ADAPTER_RULES = Rules({0: ("f32", 1, 4), 1: ("f16", 1, 2)})
-MODEL_RULES = Rules(
-    {kind.value: (kind.name.lower(), *sizes) for kind, sizes in GGML_QUANT_SIZES.items()},
-    tensors_max=65_536,
-    strings_max=2_000_000,
-    keep_strings=False,
-)
-
-Value = int | float | bool | str | np.ndarray | tuple[str, ...] | Counted
+Value = int | float | bool | str | np.ndarray | tuple[str, ...]
 
 _BOOL, _STRING, _ARRAY = 7, 8, 9
 _SCALARS = {0: "<u1", 1: "<i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 10: "<u8", 11: "<i8", 12: "<f8"}
@@ -83,11 +57,8 @@ class GgufContents:
     tensors: tuple[TensorInfo, ...]
 
 
-def parse_gguf(content: bytes, rules: Rules = ADAPTER_RULES, *, file_bytes: int | None = None) -> GgufContents:
-    """Read the header. `content`: the whole file, or at least its header where `file_bytes` says how long the file is.
-
-    Raises `SpecialistFileInvalid`.
-    """
+def parse_gguf(content: bytes) -> GgufContents:
+    """Read the header of the file with this content. Raises `SpecialistFileInvalid`."""
     cursor = _Cursor(content)
     if cursor.take(4, "the magic number") != MAGIC:
         raise SpecialistFileInvalid("this is not a GGUF file", hint="choose a specialist file, ending in .gguf")
@@ -96,20 +67,18 @@ def parse_gguf(content: bytes, rules: Rules = ADAPTER_RULES, *, file_bytes: int 
         raise SpecialistFileInvalid(f"GGUF version {version} is not supported, only version {VERSION}")
     tensor_count = cursor.integer("<Q", "the number of tensors")
     key_count = cursor.integer("<Q", "the number of keys")
-    if tensor_count > rules.tensors_max or key_count > rules.keys_max:
+    if tensor_count > TENSORS_MAX or key_count > KEYS_MAX:
         raise SpecialistFileInvalid(f"the file claims {key_count} keys and {tensor_count} tensors, more than allowed")
     metadata: dict[str, Value] = {}
     for _ in range(key_count):
         key = cursor.string(NAME_BYTES_MAX, "a key")
         if key in metadata:
             raise SpecialistFileInvalid(f"the key {key!r} occurs twice")
-        metadata[key] = _value(cursor, key, rules)
+        metadata[key] = _value(cursor, key)
     if metadata.get("general.alignment", ALIGNMENT) != ALIGNMENT:
         raise SpecialistFileInvalid(f"the file is not aligned to {ALIGNMENT} bytes")
-    described = [_describe(cursor, rules) for _ in range(tensor_count)]
-    return GgufContents(
-        metadata, _place(described, cursor.position, len(content) if file_bytes is None else file_bytes)
-    )
+    described = [_describe(cursor) for _ in range(tensor_count)]
+    return GgufContents(metadata, _place(described, cursor.position, len(content)))
 
 
 class _Cursor:
@@ -143,19 +112,13 @@ class _Cursor:
         except UnicodeDecodeError:
             raise SpecialistFileInvalid(f"{what} is not UTF-8") from None
 
-    def skip_string(self, bytes_max: int, what: str) -> None:
-        size = self.integer("<Q", what)
-        if size > bytes_max:
-            raise SpecialistFileInvalid(f"{what} is {size} bytes long, more than {bytes_max}")
-        self.take(size, what)
 
-
-def _value(cursor: _Cursor, key: str, rules: Rules) -> Value:
+def _value(cursor: _Cursor, key: str) -> Value:
     kind = cursor.integer("<I", key)
     if kind == _STRING:
         return cursor.string(STRING_BYTES_MAX, key)
     if kind == _ARRAY:
-        return _array(cursor, key, rules)
+        return _array(cursor, key)
     if kind == _BOOL:
         return _boolean(cursor.take(1, key)[0], key)
     if kind not in _SCALARS:
@@ -170,17 +133,13 @@ def _boolean(byte: int, key: str) -> bool:
     return byte == 1
 
 
-def _array(cursor: _Cursor, key: str, rules: Rules) -> Value:
+def _array(cursor: _Cursor, key: str) -> Value:
     kind = cursor.integer("<I", key)
     count = cursor.integer("<Q", key)
     if kind == _STRING:
-        if count > rules.strings_max:
-            raise SpecialistFileInvalid(f"{key!r} has {count} strings, more than {rules.strings_max}")
-        if rules.keep_strings:
-            return tuple(cursor.string(STRING_BYTES_MAX, key) for _ in range(count))
-        for _ in range(count):
-            cursor.skip_string(STRING_BYTES_MAX, key)
-        return Counted(count)
+        if count > STRINGS_PER_ARRAY_MAX:
+            raise SpecialistFileInvalid(f"{key!r} has {count} strings, more than {STRINGS_PER_ARRAY_MAX}")
+        return tuple(cursor.string(STRING_BYTES_MAX, key) for _ in range(count))
     if kind == _BOOL:
         return np.array([_boolean(byte, key) for byte in cursor.take(count, key)])
     if kind not in _SCALARS:  # arrays of arrays have no use here
@@ -198,7 +157,7 @@ class _Described:
     size: int
 
 
-def _describe(cursor: _Cursor, rules: Rules) -> _Described:
+def _describe(cursor: _Cursor) -> _Described:
     name = cursor.string(NAME_BYTES_MAX, "a tensor's name")
     what = f"the tensor {name!r}"
     dimensions = cursor.integer("<I", what)
@@ -206,9 +165,9 @@ def _describe(cursor: _Cursor, rules: Rules) -> _Described:
         raise SpecialistFileInvalid(f"{what} has {dimensions} dimensions")
     lengths = [cursor.integer("<Q", what) for _ in range(dimensions)]
     number = cursor.integer("<I", what)
-    if number not in rules.kinds:
+    if number not in _KINDS:
         raise SpecialistFileInvalid(f"{what} is stored in the type {number}, which such files do not use")
-    kind, block_values, block_bytes = rules.kinds[number]
+    kind, block_values, block_bytes = _KINDS[number]
     values = math.prod(lengths)  # Python integers do not overflow, which is the point of doing it here
     if values == 0:
         raise SpecialistFileInvalid(f"{what} is empty")

@@ -19,10 +19,12 @@ LABELS_MAX = 4096
 NEGATED = "negated"  # the label that rules of negation speak about
 ANSWER_WINDOW_TOKENS_MIN = 96  # room for the longest question and for some of the context after it
 RESERVED_ID = "auto"
+NOBODY_ID = "none"  # the router's word for what no specialist serves
 
 Text = Annotated[str, msgspec.Meta(max_length=4000)]
 Line = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
-Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+# `\Z` and not `$`, which lets a line break follow.
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 # What results go through: "deid" adds patterns, Safe Harbor policy and propagation to a tagger's spans, "negation" the
 # rules for what is denied to a classifier's label `negated` (`tasks/negation.py`).
 Post = Literal["none", "deid", "negation"]
@@ -33,9 +35,9 @@ Context = Literal["none", "optional", "required"]
 Examples = Annotated[
     tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=600)], ...], msgspec.Meta(max_length=128)
 ]
-SpecialistId = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{1,62}$")]
-Version = Annotated[str, msgspec.Meta(pattern=r"^(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})$")]
-Day = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+SpecialistId = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{1,62}\Z")]
+Version = Annotated[str, msgspec.Meta(pattern=r"^(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\.(0|[1-9]\d{0,5})\Z")]
+Day = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d{2}-\d{2}\Z")]
 
 
 class Base(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,7 +97,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     multi_label: bool = False
     unit: Unit = "text"
     context: Context = "none"
-    context_name: Annotated[str, msgspec.Meta(pattern="^[a-z]{0,32}$")] = ""  # the field it arrives in
+    context_name: Annotated[str, msgspec.Meta(pattern=r"^[a-z]{0,32}\Z")] = ""  # the field it arrives in
     post: Post = "none"
     licence: Line
     sources: tuple[Source, ...] = ()

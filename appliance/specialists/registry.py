@@ -31,7 +31,7 @@ from appliance.specialists import store
 from appliance.specialists.base_model import MINILM, Pinned
 from appliance.specialists.file_format import SpecialistFile, decode_specialist
 from appliance.specialists.installed_files import delete_file, read_file, write_file
-from appliance.specialists.manifest import Manifest, decode_manifest, encode_manifest, version_key
+from appliance.specialists.manifest import NOBODY_ID, Manifest, decode_manifest, encode_manifest, version_key
 from appliance.specialists.signature import TrustedKey
 from appliance.specialists.store import TrustedKeyRow
 from appliance.storage.database import Engine
@@ -104,7 +104,8 @@ class Registry:
     def __init__(self, engine: Engine, home: Home, config: SpecialistsConfig | None = None) -> None:
         self._engine = engine
         self._home = home
-        self._bytes_max = (config or SpecialistsConfig()).file_bytes_max
+        config = config or SpecialistsConfig()
+        self._bytes_max, self._merged = config.file_bytes_max, frozenset(config.merged)
         self._adapters: dict[str, Adapter] = {}
 
     def list(self) -> tuple[SpecialistEntry, ...]:
@@ -150,6 +151,11 @@ class Registry:
             )
         file = decode_specialist(content)
         _check_base(file, MINILM)
+        if file.manifest.id == NOBODY_ID:
+            raise ModelFileRefused(
+                f"no specialist is named {NOBODY_ID!r}: the router says it of what nobody serves",
+                hint="give it another id",
+            )
         return file
 
     def admit(self, content: bytes, admission: Admission) -> SpecialistEntry:
@@ -344,7 +350,9 @@ class Registry:
             path = entry.path if file.has_adapter else None
             if len(self._adapters) >= ADAPTERS_KEPT_MAX:
                 self._adapters.pop(next(iter(self._adapters)), None)
-            self._adapters[entry.sha256] = Adapter(entry.sha256, path, entry.sha256 if path else None, file.head)
+            sha256 = entry.sha256 if path else None
+            merge = path is not None and entry.manifest.id in self._merged
+            self._adapters[entry.sha256] = Adapter(entry.sha256, path, sha256, file.head, merge)
         return self._adapters[entry.sha256]
 
 

@@ -21,12 +21,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from appliance.specialists.manifest import RESERVED_ID
+from appliance.specialists.manifest import NOBODY_ID, RESERVED_ID
 from appliance.specialists.tokenization import WordPiece
 from appliance.types import Adapter, EncodeInput, Head
 
 AUTO = RESERVED_ID  # the id that asks for a decision
-NONE = "none"  # examples of what no specialist serves
+NONE = NOBODY_ID  # examples of what no specialist serves
 NEIGHBOURS = 3
 NEAREST_SHOWN = 3
 TOKENS_MAX = 62  # of a view, besides the two special tokens: what a text is about, it says early

@@ -54,6 +54,7 @@ class WordPiece:
     cls_id: int
     sep_id: int
     unknown_id: int
+    mask_id: int
     size: int
     continues: np.ndarray
 
@@ -82,7 +83,15 @@ class WordPiece:
         )
         tokenizer.pre_tokenizer = BertPreTokenizer()
         continues = np.array([token.startswith(CONTINUATION) and token != CONTINUATION for token in vocabulary])
-        return cls(tokenizer, ids["[CLS]"], ids["[SEP]"], ids["[UNK]"], len(vocabulary), continues)
+        return cls(
+            tokenizer,
+            ids["[CLS]"],
+            ids["[SEP]"],
+            ids["[UNK]"],
+            ids.get("[MASK]", ids["[UNK]"]),
+            len(vocabulary),
+            continues,
+        )
 
     def encode(self, text: str) -> Tokens:
         """Tokens of `text` without special tokens. `text` is Unicode without lone surrogates."""

@@ -89,7 +89,7 @@ def open_database(
     engine = create_engine(
         "sqlite://",
         module=dbapi2,
-        creator=_connector(path, _settings(read_only, journal), read_only, busy_s),
+        creator=_connector(path, _settings(read_only, journal), _opened_as(mode, journal), busy_s),
         poolclass=QueuePool,
         pool_size=connections,
         max_overflow=0,
@@ -270,8 +270,18 @@ def _settings(read_only: bool, journal: Journal) -> dict[str, int | str]:
     return settings | {"journal_mode": "delete", "synchronous": 3, "secure_delete": 1}
 
 
-def _connector(path: Path, settings: dict[str, int | str], read_only: bool, busy_s: float) -> Any:
-    uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
+def _opened_as(mode: Mode, journal: Journal) -> Literal["ro", "rw"]:
+    """How SQLite is to open the file.
+
+    A rollback journal that a crash left has to be played back before anything can be read, also by who only reads:
+    opened as `ro`, the file would stay locked to everybody until somebody writes. `query_only` keeps a reader from
+    writing all the same, and what must not be written at all (a mounted copy) SQLite opens for reading by itself.
+    """
+    return "ro" if mode == "ro" and journal == "wal" else "rw"
+
+
+def _connector(path: Path, settings: dict[str, int | str], opened_as: str, busy_s: float) -> Any:
+    uri = f"{path.absolute().as_uri()}?mode={opened_as}"
     opened_by = os.getpid()
 
     def connect() -> dbapi2.Connection:

@@ -1,8 +1,10 @@
-"""Which revision of the tables this release reads and writes, and the refusal of every other one.
+"""Which revisions of the tables this release reads and writes, and the refusal of every other one.
 
     require_current(engine, home.database)   # at every opening; Alembic is not imported, it takes a fifth of a second
 
-The list repeats the file names in `migrations/versions`; a test compares them.
+The list repeats the file names in `migrations/versions`; a test compares them. A later release that only added to the
+tables says in them since which release they can be used (`release_floor`, written by `migrations/env.py`): that is
+what makes going back from an upgrade possible without restoring a backup.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ from appliance.errors import HomeError, HomeNotInitialised, HomeTooNew
 from appliance.storage.database import Engine, Journal, open_database, reading
 from appliance.storage.tables import app_metadata, audit_metadata, keystore_metadata
 
-REVISIONS = ("0001_first_light", "0002_audit_promises", "0003_specialist_life")  # oldest first
+REVISIONS = ("0001_first_light", "0002_audit_promises", "0003_specialist_life", "0004_conversations")  # oldest first
 HEAD = REVISIONS[-1]
+FLOOR_TABLE = "release_floor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +44,9 @@ DATABASES = (
 
 
 def require_current(engine: Engine, path: Path) -> None:
-    """Refuse a database that is not exactly of this release, and say in which direction it differs."""
+    """Refuse a database that this release cannot work on, and say in which direction it differs."""
     found = revision_of(engine)
-    if found == HEAD:
+    if found == HEAD or is_later_but_usable(engine, found):
         return
     if found is None:
         raise HomeNotInitialised(f"{path} has no tables yet", hint="create the data folder with `appliance init`")
@@ -66,10 +69,21 @@ def refuse_newer(path: Path, journal: Journal = "wal") -> None:
     engine = open_database(path, mode="rw", journal=journal, connections=1)
     try:
         found = revision_of(engine)
+        usable = is_later_but_usable(engine, found)
     finally:
         engine.dispose()
-    if found is not None and found not in REVISIONS:
+    if found is not None and found not in REVISIONS and not usable:
         raise _too_new(path, found)
+
+
+def is_later_but_usable(engine: Engine, found: str | None) -> bool:
+    """Did a later release write it, and say that a release of one of our revisions can work on it too?"""
+    if found is None or found in REVISIONS:
+        return False
+    with reading(engine) as connection:
+        if not inspect(connection).has_table(FLOOR_TABLE):
+            return False
+        return connection.execute(text("SELECT revision FROM release_floor")).scalar_one_or_none() in REVISIONS
 
 
 def revision_of(engine: Engine) -> str | None:

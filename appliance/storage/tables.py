@@ -1,6 +1,6 @@
 """Every table of the three databases, as SQLAlchemy Core; names and constraints only, no rules and no queries.
 
-    db/appliance.db   app_metadata        accounts, sessions, API keys, registry of specialists
+    db/appliance.db   app_metadata        accounts, sessions, API keys, registry of specialists, conversations
     audit/log.db      audit_metadata      the log: headers, ciphertexts, tree tiles, checkpoints
     keys/keystore.db  keystore_metadata   wrapped keys; an own file because it has an own backup stream
 
@@ -358,6 +358,36 @@ trusted_key = Table(
     Column("added_by", Text, nullable=False),
     UniqueConstraint("name"),
     CheckConstraint("length(fingerprint) = 64", name="fingerprint_length"),
+    sqlite_strict=True,
+)
+
+conversation = Table(
+    "conversation",
+    app_metadata,
+    Column("id", LargeBinary, primary_key=True),
+    Column("owner", Text, nullable=False),  # id of the principal
+    Column("key_scope", LargeBinary, nullable=False),  # content key in the keystore; destroyed: nothing opens any more
+    Column("subject_scope", LargeBinary, nullable=True),  # content key of whom it is about, where somebody is named
+    Column("created_ms", _Int64, nullable=False),
+    Column("changed_ms", _Int64, nullable=False),
+    Column("nonce", LargeBinary, nullable=False),
+    Column("head", LargeBinary, nullable=False),  # sealed
+    Index(None, "owner", "changed_ms"),
+    _bytes_exactly("id", 16),
+    _bytes_exactly("key_scope", 16),
+    _bytes_exactly("nonce", 24),
+    sqlite_strict=True,
+)
+
+conversation_turn = Table(
+    "conversation_turn",
+    app_metadata,
+    Column("conversation_id", LargeBinary, ForeignKey("conversation.id"), primary_key=True),
+    Column("position", _Int64, primary_key=True, autoincrement=False),
+    Column("nonce", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    CheckConstraint("position >= 0", name="position_not_negative"),
+    _bytes_exactly("nonce", 24),
     sqlite_strict=True,
 )
 

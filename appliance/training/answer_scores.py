@@ -23,7 +23,8 @@ from appliance.specialists.manifest import Calibration
 from appliance.specialists.tasks.answer import Candidate, score_of
 from appliance.training.collections.questions import Question, sentence_spans
 
-NEWTON_STEPS = 50
+NEWTON_STEPS, NEWTON_ENOUGH = 50, 1e-9
+RIDGE = 1e-3  # margins that tell the two apart without a fault would have no finite weight
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -79,7 +80,7 @@ def calibrate(judged: Sequence[Judged]) -> Calibration:
     """Temperature and bias by logistic regression of "there is an answer" on the margin; the threshold by `f1_all`."""
     margins, answered = _margins(judged)
     weight, bias = _logistic(margins, answered)
-    scores = 1 / (1 + np.exp(-(weight * margins + bias)))
+    scores = 0.5 * (1.0 + np.tanh(0.5 * (weight * margins + bias)))
     values = np.array([best_f1(one) if one.question.answers else 0.0 for one in judged])
     order = np.argsort(-scores)
     # f1_all when the k surest are answered: their F1, and the unanswerable among the others.
@@ -125,19 +126,29 @@ def _margins(judged: Sequence[Judged]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _logistic(margins: np.ndarray, answered: np.ndarray) -> tuple[float, float]:
-    """Weight and bias of a regression with a slight pull towards (1, 0), by Newton's method."""
-    rows = np.stack((margins, np.ones_like(margins)), axis=1)
-    start = np.array([1.0, 0.0])
-    beta = start.copy()
+    """Weight and bias of the regression, by Newton's method on margins of unit variance with halved steps."""
+    centre, scale = float(margins.mean()), max(float(margins.std()), 1e-9)
+    rows = np.stack(((margins - centre) / scale, np.ones_like(margins)), axis=1)
+    truth = answered.astype(np.float64)
+
+    def loss(beta: np.ndarray) -> float:
+        logits = rows @ beta
+        return float((np.logaddexp(0.0, logits) - truth * logits).sum() + RIDGE * (beta @ beta) / 2)
+
+    beta = np.zeros(2)
     for _ in range(NEWTON_STEPS):
-        shares = 1 / (1 + np.exp(-np.clip(rows @ beta, -30, 30)))
-        gradient = rows.T @ (shares - answered) + (beta - start)
-        curvature = (rows * (shares * (1 - shares))[:, None]).T @ rows + np.eye(2)
+        shares = 0.5 * (1.0 + np.tanh(0.5 * (rows @ beta)))
+        gradient = rows.T @ (shares - truth) + RIDGE * beta
+        curvature = rows.T @ (rows * (shares * (1 - shares))[:, None]) + RIDGE * np.eye(2)
         step = np.linalg.solve(curvature, gradient)
-        beta -= step
-        if float(np.abs(step).max()) < 1e-9:
+        before = loss(beta)
+        while loss(beta - step) > before and float(np.abs(step).max()) > NEWTON_ENOUGH:
+            step = step / 2
+        beta = beta - step
+        if float(np.abs(step).max()) <= NEWTON_ENOUGH:
             break
-    return max(float(beta[0]), 0.01), float(beta[1])
+    weight = max(float(beta[0]) / scale, 0.01)
+    return weight, float(beta[1]) - float(beta[0]) / scale * centre
 
 
 def _calibration_error(scores: np.ndarray, right: np.ndarray) -> float:

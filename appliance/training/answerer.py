@@ -40,8 +40,8 @@ class Reader(nn.Module):
 
     def numpy_head(self) -> Head:
         """The head as the engine takes it."""
-        weight = np.ascontiguousarray(self.out.weight.detach().float().numpy().T)
-        bias = np.ascontiguousarray(self.out.bias.detach().float().numpy())
+        weight = np.ascontiguousarray(self.out.weight.detach().float().cpu().numpy().T)
+        bias = np.ascontiguousarray(self.out.bias.detach().float().cpu().numpy())
         return Head("token", 0, None, None, weight, bias)
 
 

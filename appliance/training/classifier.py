@@ -52,8 +52,8 @@ class Classifier(nn.Module):
         places = segments[inside]
         count = int(places.max()) + 1
         rows = states[inside].float()
-        sums = torch.zeros(count, states.shape[2]).index_add_(0, places, rows)
-        sizes = torch.zeros(count).index_add_(0, places, torch.ones_like(places, dtype=torch.float32))
+        sums = rows.new_zeros(count, states.shape[2]).index_add_(0, places, rows)
+        sizes = rows.new_zeros(count).index_add_(0, places, rows.new_ones(len(places)))
         return sums / sizes[:, None]
 
     def trainable(self) -> dict[str, nn.Parameter]:
@@ -62,8 +62,8 @@ class Classifier(nn.Module):
 
     def numpy_head(self, kind: str) -> Head:
         """The head as the engine takes it; `kind` is `pooled` or, for sentences of a document, `token`."""
-        weight = np.ascontiguousarray(self.out.weight.detach().float().numpy().T)
-        bias = np.ascontiguousarray(self.out.bias.detach().float().numpy())
+        weight = np.ascontiguousarray(self.out.weight.detach().float().cpu().numpy().T)
+        bias = np.ascontiguousarray(self.out.bias.detach().float().cpu().numpy())
         return Head(kind, 0, None, None, weight, bias)  # type: ignore[arg-type]
 
 

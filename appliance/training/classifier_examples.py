@@ -9,6 +9,7 @@ same tokenizer and the same layout as in serving (`specialists/tasks/`), so that
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -61,10 +62,12 @@ def example_of(labelled: Labelled, encoding: ClassifierEncoding) -> ClassifierEx
     """One text as one segment; what it is asked about stands before it."""
     wordpiece = encoding.wordpiece
     ids = [wordpiece.cls_id]
+    text = wordpiece.encode(labelled.text).ids
     if labelled.context:
-        ids += [*wordpiece.encode(labelled.context).ids[:CONTEXT_TOKENS_MAX].tolist(), wordpiece.sep_id]
+        before = wordpiece.encode(labelled.context).ids[:CONTEXT_TOKENS_MAX]
+        ids += [*before.tolist(), wordpiece.sep_id]
     room = encoding.window_tokens - len(ids) - 1
-    ids += [*wordpiece.encode(labelled.text).ids[:room].tolist(), wordpiece.sep_id]
+    ids += [*text[:room].tolist(), wordpiece.sep_id]
     segments = np.zeros(len(ids), dtype=np.int64)
     return ClassifierExample(np.array(ids, dtype=np.int64), segments, target(labelled.labels, encoding)[None, :])
 
@@ -101,10 +104,10 @@ def target(labels: Sequence[str], encoding: ClassifierEncoding) -> np.ndarray:
 
 
 def epoch(
-    examples: Sequence[ClassifierExample], *, batch_size: int, rng: np.random.Generator
+    examples: Sequence[ClassifierExample], *, batch_size: int, rng: np.random.Generator, rare_below: float = 0.0
 ) -> Iterator[ClassifierBatch]:
-    """Every example once, in random batches of similar length."""
-    order = rng.permutation(len(examples))
+    """Every example once (see `repeats` for more), in random batches of similar length."""
+    order = rng.permutation(repeats(examples, rare_below, rng) if rare_below else len(examples))
     pool = batch_size * 16
     for start in range(0, len(order), pool):
         chosen = sorted(order[start : start + pool].tolist(), key=lambda index: len(examples[index].token_ids))
@@ -112,6 +115,41 @@ def epoch(
         rng.shuffle(groups)
         for group in groups:
             yield pad([examples[index] for index in group])
+
+
+def repeats(examples: Sequence[ClassifierExample], rare_below: float, rng: np.random.Generator) -> list[int]:
+    """Places of the examples that one epoch shows: all of them, those with a rare label by its factor more often.
+
+    The factor of a label is sqrt(rare_below / its share of the segments), at least 1; an example takes the largest of
+    its labels', and what is left of it after the point by chance.
+    """
+    targets = np.stack([example.targets.max(axis=0) > 0.5 for example in examples])
+    shares = targets.mean(axis=0)
+    factors = np.sqrt(np.maximum(rare_below / np.maximum(shares, 1e-9), 1.0))
+    wanted = np.where(targets, factors, 1.0).max(axis=1)
+    counts = np.floor(wanted + rng.random(len(examples))).astype(int)
+    return np.repeat(np.arange(len(examples)), counts).tolist()
+
+
+def hidden(
+    batch: ClassifierBatch, share: float, special: Sequence[int], mask_id: int, rng: np.random.Generator
+) -> ClassifierBatch:
+    """The batch with a `share` of its tokens, `special` ones excepted, replaced by the mask token."""
+    chosen = (rng.random(batch.token_ids.shape) < share) & (batch.segments >= 0) & ~np.isin(batch.token_ids, special)
+    return dataclasses.replace(batch, token_ids=np.where(chosen, mask_id, batch.token_ids))
+
+
+def twice(batch: ClassifierBatch) -> ClassifierBatch:
+    """The batch and the batch again, for two passes in one: segments of the second half count on."""
+    count = len(batch.targets)
+    again = np.where(batch.segments >= 0, batch.segments + count, NO_SEGMENT)
+    return ClassifierBatch(
+        np.concatenate((batch.token_ids, batch.token_ids)),
+        np.concatenate((batch.lengths, batch.lengths)),
+        np.concatenate((batch.segments, again)),
+        np.concatenate((batch.targets, batch.targets)),
+        None if batch.states is None else np.concatenate((batch.states, batch.states)),
+    )
 
 
 def pad(examples: Sequence[ClassifierExample]) -> ClassifierBatch:

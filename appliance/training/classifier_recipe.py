@@ -18,7 +18,11 @@ from appliance.training.recipe import RECIPE_BYTES_MAX, AdapterShape, Card, Coun
 
 
 class ClassifierSchedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long and how fast. `batch` counts sequences; `consistency` weighs the agreement of two passes (R-Drop)."""
+    """How long and how fast. `batch` counts sequences; `consistency` weighs the agreement of two passes (R-Drop).
+
+    `masked`: the share of tokens that each pass reads as the mask token. `rare_below`: a label of fewer than this share
+    of the texts is shown more often, by the root of how far it is below (repeat factors of Gupta et al. 2019, LVIS).
+    """
 
     seed: int
     epochs: Count
@@ -30,6 +34,8 @@ class ClassifierSchedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     dropout: Share = 0.1
     label_smoothing: Share = 0.1
     consistency: float = 0.0
+    masked: Share = 0.0
+    rare_below: Share = 0.0
 
 
 class ClassifierAdapter(AdapterShape, frozen=True, kw_only=True, forbid_unknown_fields=True):

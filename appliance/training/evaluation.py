@@ -290,7 +290,8 @@ def subject_of_file(path: Path, base_folder: Path) -> Subject:
     """A specialist file that is not installed; `base_folder` is the `models/minilm` of some data folder."""
     file = read_specialist(path, bytes_max=SpecialistsConfig().file_bytes_max)
     place = path.resolve() if file.has_adapter else None  # the worker has a working folder of its own
-    adapter = Adapter(file.sha256, place, file.sha256 if place else None, file.head)
+    merge = place is not None and file.manifest.id in SpecialistsConfig().merged  # as it is served
+    adapter = Adapter(file.sha256, place, file.sha256 if place else None, file.head, merge)
     return Subject(file.manifest, adapter, open_base_model(Home(base_folder.resolve().parent.parent)))
 
 

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def load_trained(read: ReadRecipe, base: Path, out: Path) -> Tagger:
     """The tagger as training left it."""
     tagger = new_tagger(read.recipe, base)
-    tagger.load_state_dict(torch.load(out / TRAINED_FILE, weights_only=True)["state"], strict=False)
+    tagger.load_state_dict(torch.load(out / TRAINED_FILE, weights_only=True, map_location="cpu")["state"], strict=False)
     return tagger.eval()
 
 

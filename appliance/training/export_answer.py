@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def export(read: ReadAnswerRecipe, base: Path, out: Path, evaluation: tuple[Evaluation, ...] = ()) -> Path:
     """Write the file; returns where."""
     adapter = read.recipe.adapter
-    saved = torch.load(out / TRAINED_FILE, weights_only=True)
+    saved = torch.load(out / TRAINED_FILE, weights_only=True, map_location="cpu")
     reader = build_reader(
         base / WEIGHTS_FILE,
         MINILM.shape,

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def export(read: ReadClassifierRecipe, base: Path, out: Path, evaluation: tuple[Evaluation, ...] = ()) -> Path:
     """Write the file; returns where."""
     recipe = read.recipe
-    saved = torch.load(out / TRAINED_FILE, weights_only=True)
+    saved = torch.load(out / TRAINED_FILE, weights_only=True, map_location="cpu")
     labels = tuple(saved["labels"])
     classifier = build_classifier(
         base / WEIGHTS_FILE,

@@ -66,14 +66,14 @@ class Encoder(nn.Module):
 
     def embedded(self, token_ids: Tensor) -> Tensor:
         """What enters the first layer: (batch, tokens, states)."""
-        places = torch.arange(token_ids.shape[1])
+        places = torch.arange(token_ids.shape[1], device=token_ids.device)
         return self.token_embd_norm(
             self.token_embd(token_ids) + self.position_embd(places) + self.token_types.weight[0]
         )
 
     def through(self, x: Tensor, lengths: Tensor, first: int, stop: int) -> Tensor:
         """`x` (batch, tokens, states) through layers `first` to `stop - 1`."""
-        mask = (torch.arange(x.shape[1])[None, :] < lengths[:, None])[:, None, None, :]
+        mask = (torch.arange(x.shape[1], device=x.device)[None, :] < lengths[:, None])[:, None, None, :]
         for layer in self.blk[first:stop]:
             x = layer(x, mask)
         return x

@@ -48,7 +48,7 @@ class Tagger(nn.Module):
 
     def forward(self, token_ids: Tensor, features: Tensor, lengths: Tensor) -> Tensor:
         states = self.encoder(token_ids, lengths)
-        inside = torch.arange(token_ids.shape[1])[None, :] < lengths[:, None]
+        inside = torch.arange(token_ids.shape[1], device=lengths.device)[None, :] < lengths[:, None]
         # Padding must look like the zeros beyond a sequence's end, or the convolution would see it.
         inputs = torch.cat((self.dropout(states), features.to(states.dtype)), dim=2) * inside[:, :, None]
         hidden = functional.gelu(self.conv(inputs.transpose(1, 2)), approximate="tanh")
@@ -80,4 +80,4 @@ def build_tagger(
 
 def _array(tensor: Tensor | None) -> np.ndarray:
     assert tensor is not None
-    return np.ascontiguousarray(tensor.detach().float().numpy())
+    return np.ascontiguousarray(tensor.detach().float().cpu().numpy())

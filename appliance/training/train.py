@@ -16,13 +16,13 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader, IterableDataset
 
 from appliance.errors import ApplianceError, ModelFileRefused
 from appliance.specialists.base_model import MINILM, VOCABULARY_FILE, WEIGHTS_FILE, sha256_of_file
@@ -32,7 +32,8 @@ from appliance.specialists.windows import merge, plan
 from appliance.specialists.word_shapes import FEATURE_COUNT
 from appliance.training.answer_recipe import AnswerSchedule
 from appliance.training.answerer import Reader
-from appliance.training.arithmetic import autocast
+from appliance.training.arithmetic import CPU, DEVICES, autocast, device_named, device_of, on
+from appliance.training.beside import beside
 from appliance.training.collections import biomedical
 from appliance.training.examples import (
     UNMARKED_CLASS,
@@ -54,7 +55,6 @@ CHECKPOINT_FILE, TRAINED_FILE = "checkpoint.pt", "trained.pt"
 CHECKPOINT_EVERY_S = 120.0
 PROGRESS_EVERY_S = 10.0
 GRADIENT_NORM_MAX = 1.0
-BATCHES_AHEAD = 16
 NOTES_MAX = 100_000_000  # more than any schedule draws
 
 
@@ -76,25 +76,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="working folder")
     parser.add_argument("--minutes", type=float, default=120.0, help="end by then, whatever the recipe says")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
+    parser.add_argument("--workers", type=int, default=1, help="processes that make texts")
     options = parser.parse_args(arguments)
     try:
         recipe = read_recipe(options.recipe).recipe
         torch.set_num_threads(options.threads)
-        run(recipe, data=options.data, base=options.base, out=options.out, seconds_max=60 * options.minutes)
+        run(
+            recipe,
+            data=options.data,
+            base=options.base,
+            out=options.out,
+            seconds_max=60 * options.minutes,
+            device=device_named(options.device),
+            workers=options.workers,
+        )
     except ApplianceError as error:
         print(f"appliance: error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def run(recipe: Recipe, *, data: Path, base: Path, out: Path, seconds_max: float) -> SpanScore:
+def run(
+    recipe: Recipe,
+    *,
+    data: Path,
+    base: Path,
+    out: Path,
+    seconds_max: float,
+    device: torch.device = CPU,
+    workers: int = 1,
+) -> SpanScore:
     """Train, save `trained.pt`, and measure on the generator's development stream."""
     check_base(base)
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.schedule.seed)
     encoding = encoding_of(recipe, base)
-    tagger = new_tagger(recipe, base)
-    fit(tagger, recipe, base=base, data=data, out=out, seconds_max=seconds_max)
+    tagger = new_tagger(recipe, base).to(device)
+    fit(tagger, recipe, base=base, data=data, out=out, seconds_max=seconds_max, workers=workers)
     torch.save({"state": tagger.trainable()}, out / TRAINED_FILE)
     notes = development_texts(recipe, data)
     score = measure(tagger, encoding, notes, recipe.recall_bias)
@@ -147,7 +166,9 @@ def new_tagger(recipe: Recipe, base: Path) -> Tagger:
     )
 
 
-def fit(tagger: Tagger, recipe: Recipe, *, base: Path, data: Path, out: Path, seconds_max: float) -> None:
+def fit(
+    tagger: Tagger, recipe: Recipe, *, base: Path, data: Path, out: Path, seconds_max: float, workers: int = 1
+) -> None:
     """The loop: next batch, one step, now and then a line and a checkpoint."""
     schedule = recipe.schedule
     optimizer = torch.optim.AdamW(
@@ -158,10 +179,10 @@ def fit(tagger: Tagger, recipe: Recipe, *, base: Path, data: Path, out: Path, se
     started = time.monotonic() - place.seconds
     saved_at = place.seconds
     # A continued run draws new notes: it repeats none of those it has learned from.
-    stream = _Stream(recipe, base, data, continued_at=place.step)
+    stream = beside(partial(batches_of, recipe, base, data), seed=schedule.seed + place.step, workers=workers)
     unmarked = [1 + 2 * recipe.labels.index(label) + part for label in recipe.unmarked_labels for part in (0, 1)]
     tagger.train()
-    for batch in DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=BATCHES_AHEAD):
+    for batch in stream:
         share = max(place.tokens / schedule.tokens, place.seconds / seconds_max)
         if share >= 1:
             break
@@ -177,35 +198,29 @@ def fit(tagger: Tagger, recipe: Recipe, *, base: Path, data: Path, out: Path, se
     tagger.eval()
 
 
-class _Stream(IterableDataset[Batch]):
-    """Batches without end, made in a process beside the training."""
-
-    def __init__(self, recipe: Recipe, base: Path, data: Path, *, continued_at: int) -> None:
-        super().__init__()
-        self._recipe, self._base, self._data, self._continued_at = recipe, base, data, continued_at
-
-    def __iter__(self) -> Iterator[Batch]:
-        schedule = self._recipe.schedule
-        seed = schedule.seed + self._continued_at
-        rng = np.random.default_rng(seed)
-        encoding = encoding_of(self._recipe, self._base)
-        vocabulary = encoding.wordpiece.tokenizer.get_vocab()
-        replaced = PieceReplacement(self._recipe.augmentation, self._recipe.labels, vocabulary, rng)
-        return batches(
-            texts_of(self._recipe, self._data, seed),
-            encoding,
-            batch_tokens=schedule.batch_tokens,
-            pool_notes=schedule.pool_notes,
-            rng=rng,
-            replaced=replaced,
-        )
+def batches_of(recipe: Recipe, base: Path, data: Path, seed: int) -> Iterator[Batch]:
+    """Training batches without end, from a seed."""
+    schedule = recipe.schedule
+    rng = np.random.default_rng(seed)
+    encoding = encoding_of(recipe, base)
+    vocabulary = encoding.wordpiece.tokenizer.get_vocab()
+    return batches(
+        texts_of(recipe, data, seed),
+        encoding,
+        batch_tokens=schedule.batch_tokens,
+        pool_notes=schedule.pool_notes,
+        rng=rng,
+        replaced=PieceReplacement(recipe.augmentation, recipe.labels, vocabulary, rng),
+    )
 
 
 def train_step(tagger: Tagger, optimizer: torch.optim.Optimizer, batch: Batch, unmarked: Sequence[int] = ()) -> float:
     """One step on one batch, in the arithmetic that this processor is fastest with; returns the loss."""
-    with autocast():
-        logits = tagger(*_tensors(batch))
-    loss = token_loss(logits.flatten(0, 1), torch.from_numpy(batch.classes).flatten(), unmarked)
+    device = device_of(tagger.parameters())
+    *inputs, classes = on(device, (batch.token_ids, batch.features, batch.lengths, batch.classes))
+    with autocast(device):
+        logits = tagger(*inputs)
+    loss = token_loss(logits.flatten(0, 1), classes.flatten(), unmarked)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(tagger.trainable().values(), GRADIENT_NORM_MAX)
@@ -222,10 +237,6 @@ def token_loss(logits: Tensor, classes: Tensor, unmarked: Sequence[int]) -> Tens
     if unmarked and bool(open_.any()):
         losses = torch.cat((losses, -torch.logsumexp(likely[open_][:, [0, *unmarked]], dim=1)))
     return losses.mean()
-
-
-def _tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.from_numpy(batch.token_ids), torch.from_numpy(batch.features), torch.from_numpy(batch.lengths)
 
 
 def learning_rate(schedule: Schedule | AnswerSchedule, share: float) -> float:
@@ -245,7 +256,8 @@ def predict(tagger: Tagger, encoding: Encoding, text: str) -> np.ndarray:
         return np.zeros((0, tagger.shape.classes), dtype=np.float32)
     batch = pad(list(examples_of(_Unlabelled(text), encoding)))
     with torch.inference_mode():
-        logits = tagger(*_tensors(batch)).numpy()
+        inputs = on(device_of(tagger.parameters()), (batch.token_ids, batch.features, batch.lengths))
+        logits = tagger(*inputs).cpu().numpy()
     return merge(windows, [rows[:length] for rows, length in zip(logits, batch.lengths.tolist(), strict=True)])
 
 
@@ -311,7 +323,7 @@ def restore(path: Path, tagger: Tagger | Reader, optimizer: torch.optim.Optimize
     """What `save` left, if it is there; returns where the run had come to."""
     if not path.exists():
         return Place(0, 0, 0.0)
-    saved = torch.load(path, weights_only=True)
+    saved = torch.load(path, weights_only=True, map_location="cpu")
     tagger.load_state_dict(saved["state"], strict=False)
     optimizer.load_state_dict(saved["optimizer"])
     return Place(*saved["place"])

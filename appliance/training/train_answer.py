@@ -15,6 +15,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,8 @@ from appliance.training.answer_examples import AnswerBatch, answer_batches
 from appliance.training.answer_recipe import AnswerRecipe, ReadAnswerRecipe, read_answer_recipe
 from appliance.training.answer_scores import Judged, calibrate, metrics
 from appliance.training.answerer import Reader, build_reader
-from appliance.training.arithmetic import autocast
+from appliance.training.arithmetic import CPU, DEVICES, autocast, device_named, device_of, on
+from appliance.training.beside import beside
 from appliance.training.collections.questions import Question, read_questions
 from appliance.training.export_answer import manifest_of
 from appliance.training.train import (
@@ -61,11 +63,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="working folder")
     parser.add_argument("--minutes", type=float, default=120.0, help="end by then, whatever the recipe says")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
+    parser.add_argument("--workers", type=int, default=1, help="processes that make sequences")
     options = parser.parse_args(arguments)
     try:
         read = read_answer_recipe(options.recipe)
         torch.set_num_threads(options.threads)
-        found = run(read, data=options.data, base=options.base, out=options.out, seconds_max=60 * options.minutes)
+        found = run(
+            read,
+            data=options.data,
+            base=options.base,
+            out=options.out,
+            seconds_max=60 * options.minutes,
+            device=device_named(options.device),
+            workers=options.workers,
+        )
     except ApplianceError as error:
         print(f"appliance: error: {error}", *([f"hint: {error.hint}"] if error.hint else []), sep="\n", file=sys.stderr)
         return 1
@@ -73,7 +85,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(read: ReadAnswerRecipe, *, data: Path, base: Path, out: Path, seconds_max: float) -> dict[str, float]:
+def run(
+    read: ReadAnswerRecipe,
+    *,
+    data: Path,
+    base: Path,
+    out: Path,
+    seconds_max: float,
+    device: torch.device = CPU,
+    workers: int = 1,
+) -> dict[str, float]:
     """Train, calibrate on the development part, and save `trained.pt`; returns the development figures."""
     check_base(base)
     out.mkdir(parents=True, exist_ok=True)
@@ -81,8 +102,8 @@ def run(read: ReadAnswerRecipe, *, data: Path, base: Path, out: Path, seconds_ma
     torch.manual_seed(recipe.schedule.seed)
     questions = read_questions(data)
     wordpiece = WordPiece.from_vocab(base / VOCABULARY_FILE)
-    reader = new_reader(recipe, base)
-    fit(reader, recipe, questions.train, wordpiece, out, seconds_max)
+    reader = new_reader(recipe, base).to(device)
+    fit(reader, recipe, questions.train, wordpiece, out, seconds_max, workers)
     judged = predict(reader, questions.development, manifest_of(read, Calibration()), wordpiece)
     calibration = calibrate(judged)
     state = {name: getattr(calibration, name) for name in ("temperature", "recall_bias", "abstain_below")}
@@ -110,6 +131,7 @@ def fit(
     wordpiece: WordPiece,
     out: Path,
     seconds_max: float,
+    workers: int = 1,
 ) -> None:
     """The loop: next batch, one step, now and then a line and a checkpoint."""
     schedule = recipe.schedule
@@ -121,7 +143,8 @@ def fit(
     started = time.monotonic() - place.seconds
     saved_at = place.seconds
     reader.train()
-    for batch in answer_batches(questions, wordpiece, schedule, schedule.seed + place.step):
+    make = partial(answer_batches, questions, wordpiece, schedule)
+    for batch in beside(make, seed=schedule.seed + place.step, workers=workers):
         share = max(place.tokens / schedule.tokens, place.seconds / seconds_max)
         if share >= 1:
             break
@@ -140,9 +163,11 @@ def fit(
 
 def train_step(reader: Reader, optimizer: torch.optim.Optimizer, batch: AnswerBatch) -> float:
     """One step on one batch, in the arithmetic that this processor is fastest with; returns the loss."""
-    with autocast():
-        logits = reader(torch.from_numpy(batch.token_ids), torch.from_numpy(batch.lengths))
-    loss = place_loss(logits, torch.from_numpy(batch.allowed), torch.from_numpy(batch.targets))
+    device = device_of(reader.parameters())
+    token_ids, lengths, allowed, targets = on(device, (batch.token_ids, batch.lengths, batch.allowed, batch.targets))
+    with autocast(device):
+        logits = reader(token_ids, lengths)
+    loss = place_loss(logits, allowed, targets)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(reader.trainable().values(), GRADIENT_NORM_MAX)
@@ -159,14 +184,15 @@ def place_loss(logits: Tensor, allowed: Tensor, targets: Tensor) -> Tensor:
 def predict(reader: Reader, questions: Sequence[Question], manifest: Manifest, wordpiece: WordPiece) -> list[Judged]:
     """What serving would answer before calibration, here in float32 PyTorch."""
     reader.eval()
+    device = device_of(reader.parameters())
     judged = []
     with torch.inference_mode():
         for question in questions:
             case = answer.prepare(question.question, question.context, manifest, wordpiece, SpecialistsConfig())
             outputs: list[np.ndarray] = []
             for item in case.inputs:
-                ids = torch.from_numpy(item.token_ids.astype(np.int64))[None]
-                outputs.append(reader(ids, torch.tensor([ids.shape[1]]))[0].numpy())
+                ids = torch.from_numpy(item.token_ids.astype(np.int64)).to(device)[None]
+                outputs.append(reader(ids, torch.tensor([ids.shape[1]], device=device))[0].cpu().numpy())
             judged.append(Judged(question, answer.best_candidate(case, outputs)))
     return judged
 

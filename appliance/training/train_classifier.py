@@ -18,7 +18,7 @@ import dataclasses
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from appliance.specialists.base_model import MINILM, VOCABULARY_FILE, WEIGHTS_FI
 from appliance.specialists.manifest import NEGATED, Calibration
 from appliance.specialists.tasks import negation
 from appliance.specialists.tokenization import WordPiece
-from appliance.training.arithmetic import autocast
+from appliance.training.arithmetic import CPU, DEVICES, autocast, device_named, device_of, on
 from appliance.training.calibration import calibrate
 from appliance.training.classifier import Classifier, build_classifier
 from appliance.training.classifier_examples import (
@@ -42,7 +42,10 @@ from appliance.training.classifier_examples import (
     document_of,
     epoch,
     example_of,
+    hidden,
     pad,
+    repeats,
+    twice,
 )
 from appliance.training.classifier_recipe import ClassifierRecipe, read_classifier_recipe
 from appliance.training.collections import read_collection
@@ -76,12 +79,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="working folder")
     parser.add_argument("--minutes", type=float, default=120.0, help="end by then, whatever the recipe says")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="where to compute")
     options = parser.parse_args(arguments)
     try:
         recipe = read_classifier_recipe(options.recipe).recipe
         torch.set_num_threads(options.threads)
-        seconds_max = 60 * options.minutes
-        trained = run(recipe, data=options.data, base=options.base, out=options.out, seconds_max=seconds_max)
+        trained = run(
+            recipe,
+            data=options.data,
+            base=options.base,
+            out=options.out,
+            seconds_max=60 * options.minutes,
+            device=device_named(options.device),
+        )
     except ApplianceError as error:
         print(f"appliance: error: {error}", *([f"hint: {error.hint}"] if error.hint else []), sep="\n", file=sys.stderr)
         return 1
@@ -89,20 +99,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(recipe: ClassifierRecipe, *, data: Path, base: Path, out: Path, seconds_max: float) -> Trained:
+def run(
+    recipe: ClassifierRecipe, *, data: Path, base: Path, out: Path, seconds_max: float, device: torch.device = CPU
+) -> Trained:
     """Train, calibrate on the development part, and save `trained.pt`."""
     check_base(base)
     out.mkdir(parents=True, exist_ok=True)
     collection = read_collection(recipe.collection, data)
     encoding = encoding_of(recipe, collection, WordPiece.from_vocab(base / VOCABULARY_FILE))
-    classifier = new_classifier(recipe, collection, base)
+    classifier = new_classifier(recipe, collection, base).to(device)
     examples = examples_of(collection.train, recipe, encoding)
     if recipe.schedule.epochs > 1:
         examples = with_states(classifier, examples)
     if not (out / CHECKPOINT_FILE).exists():
         some = some_of(examples, HEAD_SEGMENTS_MAX, np.random.default_rng(recipe.schedule.seed))
         begin_head(classifier, some, multi_label=recipe.multi_label)
-    fit(classifier, recipe, examples, out, seconds_max)
+    fit(classifier, recipe, examples, encoding.wordpiece, out, seconds_max)
     examples = examples_of(collection.development, recipe, encoding)
     logits = predict(classifier, examples)
     if recipe.post == "negation":  # served with the rules, therefore calibrated with them
@@ -125,7 +137,11 @@ def encoding_of(recipe: ClassifierRecipe, collection: Collection, wordpiece: Wor
     """Tokenizer, labels and targets of this recipe."""
     schedule = recipe.schedule
     return ClassifierEncoding(
-        wordpiece, collection.labels, schedule.window_tokens, recipe.multi_label, schedule.label_smoothing
+        wordpiece,
+        collection.labels,
+        schedule.window_tokens,
+        recipe.multi_label,
+        schedule.label_smoothing,
     )
 
 
@@ -168,9 +184,10 @@ def with_states(classifier: Classifier, examples: Sequence[ClassifierExample]) -
     """The examples with what enters the first trained layer: it is the same in every epoch (768 bytes a token)."""
     if not classifier.first_layer:
         return list(examples)
+    device = device_of(classifier.parameters())
     found = list(examples)
     for places, batch in _by_length(examples):
-        states = classifier.below(torch.from_numpy(batch.token_ids), torch.from_numpy(batch.lengths)).numpy()
+        states = classifier.below(*on(device, (batch.token_ids, batch.lengths))).cpu().numpy()
         for row, place in enumerate(places):
             rows = states[row, : batch.lengths[row]].astype(np.float16)
             found[place] = dataclasses.replace(examples[place], states=rows)
@@ -180,10 +197,11 @@ def with_states(classifier: Classifier, examples: Sequence[ClassifierExample]) -
 def begin_head(classifier: Classifier, examples: Sequence[ClassifierExample], *, multi_label: bool) -> None:
     """Set the output layer to the regression over the base as it is: softmax, or for several labels logistic each."""
     vectors, targets = [], []
+    device = device_of(classifier.parameters())
     classifier.eval()
     with torch.inference_mode():
         for _, batch in _by_length(examples):
-            vectors.append(classifier.means(*_tensors(batch)).numpy())
+            vectors.append(classifier.means(*_tensors(batch, device)).cpu().numpy())
             targets.append(batch.targets)
     weight, bias = first_head(np.concatenate(vectors), np.concatenate(targets), multi_label=multi_label)
     with torch.no_grad():
@@ -209,8 +227,10 @@ def fit(
     classifier: Classifier,
     recipe: ClassifierRecipe,
     examples: Sequence[ClassifierExample],
+    wordpiece: WordPiece,
     out: Path,
     seconds_max: float = math.inf,
+    progress: Callable[[float], None] = lambda _share: None,
 ) -> None:
     """All epochs, continuing after the last that was finished; annealed by `seconds_max` if that comes first."""
     schedule = recipe.schedule
@@ -220,7 +240,9 @@ def fit(
         betas=(0.9, 0.98),
         weight_decay=schedule.weight_decay,
     )
-    steps = schedule.epochs * math.ceil(len(examples) / schedule.batch)
+    shown = repeats(examples, schedule.rare_below, np.random.default_rng(0)) if schedule.rare_below else examples
+    steps = schedule.epochs * math.ceil(len(shown) / schedule.batch)
+    special = (wordpiece.cls_id, wordpiece.sep_id)
     first, step, seconds = _restore(out / CHECKPOINT_FILE, classifier, optimizer)
     started = time.monotonic() - seconds
     report = _Progress(steps, step)
@@ -229,13 +251,17 @@ def fit(
     for number in range(first, schedule.epochs):
         torch.manual_seed(schedule.seed + number)
         rng = np.random.default_rng((schedule.seed, number))
-        for batch in epoch(examples, batch_size=schedule.batch, rng=rng):
+        for batch in epoch(examples, batch_size=schedule.batch, rng=rng, rare_below=schedule.rare_below):
             share = max(step / steps, (time.monotonic() - started) / seconds_max)
             if share >= 1:
                 break
+            progress(share)
             for group in optimizer.param_groups:
                 group["lr"] = schedule.learning_rate * rate_at(share, schedule.warmup)
-            report.line(step, train_step(classifier, optimizer, batch, recipe))
+            passed = twice(batch) if schedule.consistency else batch
+            if schedule.masked:
+                passed = hidden(passed, schedule.masked, special, wordpiece.mask_id, rng)
+            report.line(step, train_step(classifier, optimizer, passed, recipe))
             step += 1
         _save(out / CHECKPOINT_FILE, classifier, optimizer, (number + 1, step, time.monotonic() - started))
         if share >= 1:
@@ -247,15 +273,14 @@ def train_step(
     classifier: Classifier, optimizer: torch.optim.Optimizer, batch: ClassifierBatch, recipe: ClassifierRecipe
 ) -> float:
     """One step on one batch, in the arithmetic that this processor is fastest with; returns the loss."""
-    targets = torch.from_numpy(batch.targets)
-    with autocast():
-        logits = classifier(*_tensors(batch)).float()
+    device = device_of(classifier.parameters())
+    (targets,), inputs = on(device, (batch.targets,)), _tensors(batch, device)
+    with autocast(device):
+        logits = classifier(*inputs).float()
         loss = _loss(logits, targets, recipe.multi_label)
         if recipe.schedule.consistency:
-            # Another dropout, the same opinion (R-Drop, Liang et al. 2021).
-            again = classifier(*_tensors(batch)).float()
-            loss = (loss + _loss(again, targets, recipe.multi_label)) / 2
-            loss = loss + recipe.schedule.consistency * _disagreement(logits, again)
+            # Another dropout, the same opinion (R-Drop, Liang et al. 2021): the second half is the first once more.
+            loss = loss + recipe.schedule.consistency * _disagreement(logits, recipe.multi_label)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(classifier.trainable().values(), GRADIENT_NORM_MAX)
@@ -266,10 +291,11 @@ def train_step(
 def predict(classifier: Classifier, examples: Sequence[ClassifierExample]) -> np.ndarray:
     """Logits (segments, labels) in float32 PyTorch, in the order of the examples."""
     classifier.eval()
+    device = device_of(classifier.parameters())
     found: list[np.ndarray] = [np.zeros(0)] * len(examples)
     with torch.inference_mode():
         for places, batch in _by_length(examples):
-            logits = classifier(*_tensors(batch)).numpy()
+            logits = classifier(*_tensors(batch, device)).cpu().numpy()
             stops = np.cumsum([len(examples[place].targets) for place in places])[:-1]
             for place, part in zip(places, np.split(logits, stops), strict=True):
                 found[place] = part
@@ -289,15 +315,19 @@ def _loss(logits: Tensor, targets: Tensor, multi_label: bool) -> Tensor:
     return functional.cross_entropy(logits, targets)
 
 
-def _disagreement(one: Tensor, other: Tensor) -> Tensor:
+def _disagreement(logits: Tensor, multi_label: bool) -> Tensor:
+    """Symmetric Kullback-Leibler divergence of the halves, mean over segments; of independent labels, over them too."""
+    one, other = logits.chunk(2)
+    if multi_label:
+        return ((torch.sigmoid(one) - torch.sigmoid(other)) * (one - other)).mean() / 2
     first, second = functional.log_softmax(one, dim=1), functional.log_softmax(other, dim=1)
     there = functional.kl_div(first, second, log_target=True, reduction="batchmean")
     return (there + functional.kl_div(second, first, log_target=True, reduction="batchmean")) / 2
 
 
-def _tensors(batch: ClassifierBatch) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    states = None if batch.states is None else torch.from_numpy(batch.states)
-    return torch.from_numpy(batch.token_ids), torch.from_numpy(batch.lengths), torch.from_numpy(batch.segments), states
+def _tensors(batch: ClassifierBatch, device: torch.device) -> tuple[Tensor, ...]:
+    arrays = (batch.token_ids, batch.lengths, batch.segments)
+    return on(device, arrays if batch.states is None else (*arrays, batch.states))
 
 
 def _by_length(examples: Sequence[ClassifierExample]) -> Iterator[tuple[list[int], ClassifierBatch]]:
@@ -342,7 +372,7 @@ def _save(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer, 
 def _restore(path: Path, classifier: Classifier, optimizer: torch.optim.Optimizer) -> tuple[int, int, float]:
     if not path.exists():
         return 0, 0, 0.0
-    saved = torch.load(path, weights_only=True)
+    saved = torch.load(path, weights_only=True, map_location="cpu")
     classifier.load_state_dict(saved["state"], strict=False)
     optimizer.load_state_dict(saved["optimizer"])
     epochs_done, step, seconds = saved["place"]

@@ -16,6 +16,7 @@ revision = "0001_first_light"
 down_revision = None
 branch_labels = None
 depends_on = None
+oldest = revision
 
 INT64 = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 

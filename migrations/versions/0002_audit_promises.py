@@ -16,6 +16,7 @@ revision = "0002_audit_promises"
 down_revision = "0001_first_light"
 branch_labels = None
 depends_on = None
+oldest = revision
 
 INT64 = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 DERIVED = ("outbox", "erasure", "retention", "hold_item", "hold", "blind")

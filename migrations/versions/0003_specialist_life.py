@@ -16,6 +16,7 @@ revision = "0003_specialist_life"
 down_revision = "0002_audit_promises"
 branch_labels = None
 depends_on = None
+oldest = revision
 
 INT64 = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 ADDED = (

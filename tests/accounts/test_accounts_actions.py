@@ -31,6 +31,7 @@ MATRIX = """
     specialist.promote  no    no       yes    no
     specialist.teach    yes   no       yes    yes
     specialist.evaluate yes   no       yes    yes
+    conversation.tune   no    no       yes    yes
     audit.read_own      yes   no       no     yes
     audit.read_all      no    yes      no     yes
     audit.read_content  no    yes      no     yes
@@ -41,11 +42,13 @@ MATRIX = """
     audit.retention     no    no       yes    yes
     audit.erase         no    no       yes    no
     keys.manage         no    no       yes    no
+    backups.manage      no    no       yes    no
     api_keys.own        yes   no       no     no
     api_keys.manage     no    no       yes    no
     accounts.manage     no    no       yes    no
     specialists.manage  no    no       yes    yes
     models.manage       no    no       yes    yes
+    guard.manage        no    no       yes    no
     system.status       no    no       yes    yes
 """
 
@@ -108,6 +111,8 @@ def test_no_key_can_make_accounts_or_keys_nor_decide_what_is_destroyed():
         "api_keys.own",
         "audit.erase",
         "audit.hold",
+        "backups.manage",
+        "guard.manage",
         "keys.manage",
         "specialist.approve",
         "specialist.promote",

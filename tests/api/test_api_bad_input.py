@@ -31,6 +31,13 @@ def test_text_that_cannot_be_served_is_refused_with_its_reason(ana, text, status
     refused(ana.post("/v1/deidentify", json={"text": text}), status, code)
 
 
+def test_body_that_is_not_said_to_be_json_is_told_what_to_say(ana):
+    for said in ({"Content-Type": "application/x-www-form-urlencoded"}, {"Content-Type": "text/plain"}):
+        answer = ana.post("/v1/deidentify", content=b'{"text": "Seen by Dr. Okafor."}', headers=said)
+        assert "Content-Type: application/json" in refused(answer, 400, "invalid_request")["hint"]
+    assert "hint" not in refused(ana.post("/v1/deidentify", json=[]), 400, "invalid_request")
+
+
 def test_lone_surrogate_is_refused_and_named(ana):
     body = b'{"text": "before \\ud83d after"}'
     answer = ana.post("/v1/deidentify", content=body, headers={"Content-Type": "application/json"})
@@ -87,6 +94,18 @@ def test_one_word_of_a_hundred_thousand_characters_is_answered(ana):
 def test_unknown_path_and_method_have_the_same_shape(ana):
     refused(ana.get("/v1/nothing"), 404, "not_found")
     refused(ana.put("/v1/deidentify", json={"text": "a"}), 405, "method_not_allowed")
+
+
+@pytest.mark.parametrize(
+    ("path", "params"),
+    [
+        ("records", {"after": 2**63}),
+        ("records", {"after": 10**30}),
+        ("activity", {"from": "0001-01-01T00:00:00+14:00", "to": "2020-01-01"}),
+    ],
+)
+def test_numbers_and_times_that_no_record_can_have_are_refused(auditor, path, params):
+    refused(auditor.get(f"/v1/audit/{path}", params=params), 400, "invalid_request")
 
 
 def test_every_refusal_left_one_closing_record_and_the_log_verifies(ana, auditor):

@@ -41,6 +41,13 @@ def test_chat_is_answered_with_figures_and_the_same_seed_says_the_same(client, m
     assert again.usage.prompt_tokens_details.cached_tokens > 0
 
 
+def test_null_where_the_api_allows_it_is_the_default(client, model):
+    asked = {"model": model, "max_tokens": 2, "stream": None}
+    assert client.chat.completions.create(messages=HELLO, **asked).object == "chat.completion"
+    assert client.completions.create(prompt="the patient", echo=None, **asked).object == "text_completion"
+    assert client.responses.create(model=model, input="hi", max_output_tokens=2, stream=None).object == "response"
+
+
 def test_stream_says_what_the_whole_answer_says_and_ends_with_figures_and_receipt(client, model):
     asked = {"model": model, "messages": HELLO, "max_tokens": 24, "temperature": 0}
     whole = client.chat.completions.create(**asked)
@@ -97,10 +104,36 @@ def test_text_is_completed_without_a_template(client, model):
 
 
 def test_models_are_listed_and_described(client, model):
-    listed = {entry.id: entry.kind for entry in client.models.list()}
-    assert listed[model] == "model" and listed["phi-deid"] == "specialist" and listed["auto"] == "router"
+    listed = {entry.id: entry for entry in client.models.list()}
+    kinds = {name: entry.kind for name, entry in listed.items()}
+    assert kinds[model] == "model" and kinds["phi-deid"] == "specialist" and kinds["auto"] == "router"
+    assert listed[model].parameters > 0 and listed["phi-deid"].name == "Clinical de-identifier"
     shown = client.models.retrieve(model)
     assert shown.architecture == "llama" and shown.context_tokens == TINY.positions and len(shown.sha256) == 64
+    for name in listed:
+        one = client.models.retrieve(name)
+        assert (one.id, one.kind, one.endpoints) == (name, kinds[name], listed[name].endpoints) and one.created >= 0
+    with pytest.raises(openai.NotFoundError, match="models list"):
+        client.models.retrieve("nobody")
+
+
+def test_what_a_client_can_do_with_each_is_what_is_honoured(client, model):
+    for entry in client.models.list():
+        asked = {"model": entry.id, "messages": HELLO, "max_tokens": 3}
+        brief = {"model": entry.id, "input": "hi", "max_output_tokens": 3}
+        schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": [1]}}}
+        if "/v1/chat/completions" in entry.endpoints:
+            assert client.chat.completions.create(**asked).choices and client.responses.create(**brief)
+            if "json_schema" not in entry.features:
+                with pytest.raises(openai.BadRequestError, match="response_format"):
+                    client.chat.completions.create(**asked, response_format=schema)
+            else:
+                assert client.chat.completions.create(**asked, response_format=schema).choices
+        if "/v1/embeddings" in entry.endpoints:
+            assert client.embeddings.create(model=entry.id, input="hi").data
+        if "/v1/completions" in entry.endpoints:
+            assert client.completions.create(model=entry.id, prompt="hi", max_tokens=2).choices
+        assert entry.endpoints, entry
 
 
 @pytest.mark.parametrize(
@@ -114,6 +147,10 @@ def test_models_are_listed_and_described(client, model):
         ({"extra_body": {"best_guess": True}}, openai.BadRequestError, "best_guess"),
         ({"max_tokens": 0}, openai.BadRequestError, "max_tokens"),
         ({"messages": []}, openai.BadRequestError, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+         openai.BadRequestError, "only text is understood here"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "a", "tone": "dry"}]}]},
+         openai.BadRequestError, "tone"),
         ({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "spell"}}}},
          openai.BadRequestError, "#/type"),
         ({"messages": [{"role": "user", "content": "the " * 3000}]}, openai.APIStatusError, "context"),

@@ -23,6 +23,8 @@ FIND = "/v1/specialists/{specialist}/find"
 TAUGHT = {"table": "{table}", "id": "walk-taught", "text_column": "message", "label_column": "team"}
 ROWS = [f"my card was {word},cards\nmy loan was {word},loans" for word in "lost stolen bent cut eaten late".split()]
 WRITER, TURN = {"model": "tiny-writer"}, {"role": "user", "content": TICKET}
+WARD = {"workspace": "walk-ward"}
+TALK = "/v1/conversations/{conversation}"
 VERSION = "/v1/specialists/{specialist}/versions/{version}"
 
 # What shows nothing of anybody and changes nothing, and why it needs no record.
@@ -63,12 +65,23 @@ WALK = [
     Step("ana", "POST", "/v1/route", "specialist.route", {"text": TICKET}),
     Step("ana", "POST", "/v1/specialists/auto/run", "specialist.route", {"text": TICKET}),
     Step("ana", "POST", "/v1/chat/completions", "model.generate", {**WRITER, "messages": [TURN], "max_tokens": 1}),
+    Step("ana", "GET", "/v1/guard", "guard.shown"),
+    Step("admin", "PUT", "/v1/guard/workspaces/{workspace}", "guard.policy_set", {"policy": "mark"}, fill=WARD),
+    Step("admin", "PUT", "/v1/guard/members/{account}", "guard.member_set", WARD, fill={"account": "auditor"}),
     Step("ana", "POST", "/v1/completions", "model.generate", {**WRITER, "prompt": TICKET, "max_tokens": 1}),
+    Step("ana", "POST", "/v1/responses", "model.generate", {**WRITER, "input": TICKET, "max_output_tokens": 1}),
+    Step("ana", "POST", "/v1/embeddings", "specialist.embed", {"model": "embed", "input": TICKET}),
     Step("ana", "GET", "/v1/models", "model.list"),
     Step("ana", "GET", "/v1/models/{model}", "model.show", fill=WRITER),
     Step("ana", "GET", "/v1/specialists", "specialist.list"),
     Step("ana", "GET", "/v1/specialists/{specialist}", "specialist.show"),
     Step("ana", "POST", "/v1/exchanges/{exchange_id}/review", "review.completed", {"spans": []}),
+    Step("ana", "POST", "/v1/conversations", "conversation.create", WRITER, keep={"conversation": "id"}),
+    Step("ana", "GET", "/v1/conversations", "conversation.list"),
+    Step("ana", "PATCH", TALK, "conversation.change", {"model": "phi-deid"}),
+    Step("ana", "POST", f"{TALK}/answer", "conversation.answer", {"text": TICKET}),
+    Step("ana", "GET", TALK, "conversation.show"),
+    Step("ana", "DELETE", TALK, "conversation.delete"),
     Step("admin", "POST", "/v1/specialists", "specialist.install", {"reason": "walk-1"}, file=True),
     Step("ana", "GET", "/v1/specialist-versions", "specialist.versions"),
     Step("ana", "GET", "/v1/specialists/{specialist}/versions", "specialist.versions", fill=INSTALLED),
@@ -87,6 +100,8 @@ WALK = [
     Step("ana", "POST", "/v1/teaching/jobs/{job}/submit", "specialist.install"),
     Step("ana", "DELETE", "/v1/teaching/jobs/{job}", "teaching.cancel"),
     Step("admin", "GET", "/metrics", "system.metrics"),
+    Step("admin", "GET", "/v1/system/protection", "system.protection"),
+    Step("auditor", "GET", "/v1/system/capacity", "system.capacity"),
     Step("auditor", "GET", "/v1/audit/records", "audit.list"),
     Step("auditor", "GET", "/v1/audit/records/{record_id}", "audit.show"),
     Step("ana", "GET", "/v1/audit/receipts/{record_id}", "audit.receipt", keep={"proof_file": "proof_file"}),

@@ -44,6 +44,11 @@ def test_a_response_has_the_fields_of_its_task_and_no_others(name):
     assert set(shown(findings)) == fields | COMMON
 
 
+def test_warnings_are_there_if_there_are_any():
+    body = run_response(Answer(REF, CASES["label"][0], warnings=("not English",)), RECEIPT)
+    assert json.loads(body.model_dump_json(exclude_unset=True))["warnings"] == ["not English"]
+
+
 def test_an_abstention_has_no_label_and_the_score_of_the_best_even_then():
     body = shown(CASES["abstention"][0])
     assert (body["label"], body["score"]) == (None, 0.9123)

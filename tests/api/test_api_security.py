@@ -63,6 +63,17 @@ def test_user_sees_own_records_only_and_no_contents(ana, auditor):
     assert ana.get("/v1/audit/records", params={"actor": others[0]["actor"]}).status_code == 403
 
 
+def test_readers_of_records_learn_the_names_behind_the_ids(ana, auditor):
+    me = ana.get("/v1/sessions/current").json()["user"]["id"]
+    for reader in (ana, auditor):
+        newest = reader.get("/v1/audit/records", params={"actor": me, "limit": 1}).json()["data"][0]
+        assert (newest["actor"], newest["actor_name"], newest["actor_gone"]) == (me, "ana", False)
+    shown = auditor.get(f"/v1/audit/records/{newest['record_id']}").json()
+    assert shown["actor_name"] == "ana"
+    by_system = auditor.get("/v1/audit/records", params={"actor": "system", "limit": 20}).json()["data"]
+    assert {row["actor_name"] for row in by_system} == {None}
+
+
 def test_auditor_reads_content_and_changes_nothing(ana, auditor):
     receipt = ana.post("/v1/deidentify", json={"text": "Call ana@example.org"}).json()["receipt"]
     shown = auditor.get(f"/v1/audit/records/{receipt['record_id']}").json()

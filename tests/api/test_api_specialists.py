@@ -130,8 +130,31 @@ def test_what_is_no_form_with_a_file_is_refused(admin, ana, made):
     refused(post_file(ana, made(), reason="pilot"), 403, "permission_denied")
 
 
+def test_of_somebody_who_may_not_install_no_form_is_read(ana):
+    refused(ana.post("/v1/specialists", json={"file": "x"}), 403, "permission_denied")
+
+
 def test_a_bundled_specialist_says_that_the_release_admitted_it(ana):
     (card,) = ana.get("/v1/specialists/phi-deid/versions").json()["data"][-1:]
     assert (card["admitted"], card["state"], card["signed"]) == ("bundled", "active", False)
     verified = ana.post(f"/v1/specialists/phi-deid/versions/{card['version']}/verify")
     assert verified.json()["verified"] == "release"
+
+
+def test_the_page_passes_a_file_on_and_hands_it_out_again(admin, ana, made):
+    content, form = made(), {"data": {"reason": "pilot-ward-3"}, "headers": {"sec-fetch-site": "same-origin"}}
+    files = {"file": ("../../other.gguf", content)}
+    refused(ana.post("/specialists/files", files=files, **form), 403, "permission_denied")
+    refused(
+        admin.post("/specialists/files", files={"file": ("x.gguf", b"no model")}, **form),
+        422,
+        "specialist_file_invalid",
+    )
+    sent = admin.post("/specialists/files", files=files, **form)
+    assert (sent.status_code, sent.json()["id"], sent.json()["state"]) == (200, made.name, "awaiting_approval")
+    link = f"/specialists/{made.name}/0.1.0/file"
+    assert ana.get(link).status_code == 403
+    with zipfile.ZipFile(io.BytesIO(admin.get(link).content)) as archive:
+        assert archive.namelist() == [f"{made.name}-0.1.0.gguf"]
+        assert archive.read(f"{made.name}-0.1.0.gguf") == content
+    assert admin.delete(f"/v1/specialists/{made.name}/versions/0.1.0").status_code == 200

@@ -88,6 +88,7 @@ def test_what_is_no_table_or_no_request_is_refused(ana, auditor):
     refused(send(ana, b"PK\x03\x04\0\0"), 400, "input_not_text")
     refused(send(ana, b"one column\nx\n"), 400, "invalid_request")
     refused(send(ana, table(TEXTS), text_column="nothing"), 400, "invalid_request")
+    assert "multi_label" in refused(send(ana, table(TEXTS), multi_label="1"), 400, "invalid_request")["message"]
     refused(send(auditor, table(TEXTS)), 403, "permission_denied")
     refused(ana.post("/v1/teaching/jobs", json={"table": "00", "id": "a-router"}), 404, "not_found")
     kept = send(ana, table(TEXTS)).json()["table"]

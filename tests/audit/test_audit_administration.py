@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from datetime import UTC, datetime
 
 import pytest
 from audit_home import an_event, opened
@@ -80,10 +81,19 @@ def test_cursors_are_remembered_over_restarts_and_are_never_beyond_the_log(home)
 def test_a_backup_is_a_record_with_a_label(home):
     async def run():
         async with opened(home) as log:
-            receipt = await log.backup_made("tape-7", 2)
-            view = log.record(receipt.record_id)
-            assert (view.event, view.attributes["target"], view.attributes["size"]) == ("backup", "tape-7", 2)
-            with pytest.raises(InvalidRequest):
-                await log.backup_made("a path with spaces", 2)
+            expires = datetime(2027, 1, 1, tzinfo=UTC)
+            for until, expires_ms in ((expires, 1_798_761_600_000), (None, 0)):
+                view = log.record((await log.backup_made("tape-7", 2, until)).record_id)
+                assert (view.event, view.attributes) == (
+                    "backup",
+                    {"target": "tape-7", "size": 2, "expires_ms": expires_ms, "v": 1},
+                )
+            for wrong in (
+                ("a path with spaces", 2, expires),
+                ("tape-7", -1, expires),
+                ("tape-7", 2, datetime(1969, 7, 20, tzinfo=UTC)),
+            ):
+                with pytest.raises(InvalidRequest):
+                    await log.backup_made(*wrong)
 
     asyncio.run(run())

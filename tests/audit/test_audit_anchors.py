@@ -5,6 +5,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 import pytest
+from audit_home import WAIT_S
 from hypothesis import given
 from hypothesis import strategies as st
 from witness_log import SmallLog
@@ -47,8 +48,8 @@ class FakeLog:
     async def move_cursor(self, sink, next_seq, anchored_size, anchored_ms):
         self.moved[sink] = Cursor(next_seq, anchored_size, anchored_ms)
 
-    async def enter_quarantine(self, why, note):
-        self.quarantine, self.evidence = why, note
+    async def enter_quarantine(self, why, note, *, cut=False):
+        self.quarantine, self.evidence, self.cut = why, note, cut
 
     def cursors(self):
         return dict(self.moved)
@@ -129,14 +130,14 @@ def test_a_contradiction_quarantines_and_ends_the_publisher(log, witness):
     async def both():
         await Publisher(log, log, witness.client(), every_s=10).publish()
         publisher = Publisher(fork, fork, witness.client(), every_s=0.001)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_S):
             await publisher.run()
         return publisher
 
     publisher = asyncio.run(both())
     assert "another history" in fork.quarantine
     assert publisher.problem == fork.quarantine
-    assert fork.evidence == fork.tree.note()
+    assert (fork.evidence, fork.cut) == (fork.tree.note(), False)
     assert (fork.moved, fork.kept) == ({}, [])
 
 
@@ -155,7 +156,7 @@ def test_no_answer_and_a_log_that_cannot_be_written_leave_the_cursor_and_go_on(l
         assert publisher.problem
         log.keep_cosigned = refuse
         writing = Publisher(log, log, witness.client(), every_s=0.001)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_S):
             await writing.run()
         return writing.problem
 

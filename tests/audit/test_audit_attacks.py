@@ -359,13 +359,17 @@ def test_t11_a_declared_restore_is_an_authorised_gap_and_the_old_name_signs_noth
         async with opened(home) as log:
             await log.append(an_event())
             exports = [log.export(tmp_path / f"e{epoch}.zip", ciphertexts=True, epoch=epoch) for epoch in (1, 2)]
+            together = [*log.export_epochs(tmp_path / "all.zip", ciphertexts=True)]
+            assert [each.records for each in together] == [each.records for each in exports]
+            log.export_epochs(tmp_path / "all")
             return log.verifier_key(), exports[1].checkpoint
 
     key, newest = asyncio.run(go_on())
     epochs = [tmp_path / "e1.zip", tmp_path / "e2.zip"]
-    code, _, answer = check(epochs, [MONDAY, SIZE, newest], keys=(key, *recorded.keys))
-    assert code == 2, answer["messages"]
-    assert any("records {} to {} are lost".format(*lost) in message for message in answer["messages"])
+    for given in (epochs, [tmp_path / "all.zip"], [tmp_path / "all"]):
+        code, _, answer = check(given, [MONDAY, SIZE, newest], keys=(key, *recorded.keys))
+        assert code == 2, answer["messages"]
+        assert any("records {} to {} are lost".format(*lost) in message for message in answer["messages"])
     # The new epoch begins with what is known of the old one: its last head, signed, and what is missing.
     with zipfile.ZipFile(epochs[1]) as bundle:
         body = next(body for body in bodies_of(bundle.read("public/000")) if body["event"] == "epoch")

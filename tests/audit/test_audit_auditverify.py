@@ -634,6 +634,13 @@ def test_since_continues_where_the_last_run_ended(written, verify, tmp_path, fir
     assert verify(written(log, "same"), arguments=["--since", state], trusted=[log.head()])["exit_code"] == 0
 
 
+def test_a_state_that_cannot_be_written_is_named_as_that(written, verify, tmp_path):
+    log = Log.of(5)
+    answer = verify(written(log), trusted=[log.head()], arguments=["--since", tmp_path / "none" / "state.json"])
+    assert answer["exit_code"] == 30
+    assert any(message.startswith("the state cannot be written to ") for message in answer["messages"])
+
+
 @pytest.mark.parametrize("size", [256, 300])
 def test_since_contradicts_a_log_that_was_rewritten_with_the_real_key(written, verify, tmp_path, size):
     log, state = Log.of(size), tmp_path / "state.json"

@@ -22,7 +22,7 @@ EVERY_BODY = [
     control.heartbeat(),
     control.clock_anomaly(-3_600_000),
     control.key_rotation(bytes(32), b"\x01" * 32, "scheduled"),
-    control.backup_made("nightly", 1042),
+    control.backup_made("nightly", 1042, 1_798_761_600_000),
     control.tombstone("content", [(5, 9), (12, 12)], "retention", "a,b"),
     control.epoch_begun("origin\n5\nroot\n\n— origin sig\n", 6, 9),
 ]

@@ -128,7 +128,7 @@ def test_every_event_of_the_product_has_codes_of_its_own(name):
     record = record_of(event=name, public=EVENTS[name].record_class == "public")
     event = resource(record)
     check(event, AUDIT_EVENT)
-    known = ("appliance", "engine", "system", "doctor", "specialist", "heartbeat")
+    known = ("appliance", "engine", "system", "doctor", "capacity", "specialist", "heartbeat")
     assert codes_of(name).type != "110100" or name.startswith(known), "falls to the default"
 
 

@@ -177,6 +177,7 @@ def ask_and_hang_up(site, seed):
     head = (
         f"POST /v1/deidentify HTTP/1.1\r\nHost: {host}:{port}\r\nCookie: {cookies}\r\n"
         f"X-CSRF-Token: {site.client.headers['X-CSRF-Token']}\r\nContent-Type: application/json\r\n"
+        "Connection: close\r\n"
         f"Content-Length: {len(note)}\r\n\r\n"
     ).encode()
     request = head + note
@@ -185,7 +186,9 @@ def ask_and_hang_up(site, seed):
     received = bytearray()
     with socket.create_connection((host, int(port)), timeout=30) as connection:
         connection.sendall(request[:sent])
-        connection.settimeout(chance.choice((0.001, 0.005, 0.02, 0.5)))
+        # Who asked for all of it and waits is patient: a slow machine answers, too.
+        patience = 60 if sent == len(request) else 0.5
+        connection.settimeout(chance.choice((0.001, 0.005, 0.02, patience)))
         try:
             while len(received) < wanted and (piece := connection.recv(wanted - len(received))):
                 received += piece

@@ -118,8 +118,9 @@ def test_a_socket_that_hangs_up_in_the_middle_releases_nothing(home, root_key):
 
 def test_ten_thousand_appends_to_a_hung_sequencer_are_bounded_in_number_and_memory(home):
     async def run():
+        async with opened(home) as log:
+            await log.append(an_event(content=bytes(2000)))  # the keys of the month are made
         async with opened(home, append_s=1.5, queue_max=QUEUE) as log:
-            await log.append(an_event(content=bytes(2000)))
             pid = log.client.hello.pid
             os.kill(pid, signal.SIGSTOP)
             before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -139,6 +140,7 @@ def test_ten_thousand_appends_to_a_hung_sequencer_are_bounded_in_number_and_memo
             grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib
             assert grown_kib < 200 * 1024, f"{grown_kib} KiB more"
             await until(lambda: log.alive and log.client.hello.pid != pid)
+        async with opened(home) as log:
             await log.append(an_event())
 
     asyncio.run(run())

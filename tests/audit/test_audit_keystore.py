@@ -7,6 +7,7 @@ import os
 import secrets
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 from pysqlite3 import dbapi2
@@ -14,6 +15,7 @@ from pysqlite3 import dbapi2
 from appliance.audit.key_slots import PassphraseCost, add_passphrase_slot, root_key_from_passphrase
 from appliance.audit.keystore import create_keystore, open_keystore, public_material
 from appliance.audit.root_key import create_root_key, read_root_key
+from appliance.audit.wrapped_keys import RootProtector
 from appliance.crypto.signing import public_key
 from appliance.errors import DecryptionFailed, HomeExists, KeystoreInvalid, WrongKey
 
@@ -49,6 +51,36 @@ def test_a_key_is_found_by_the_id_that_records_carry(home, root_key):
         open_keystore(home, root_key).key_by_id(bytes(16))
 
 
+def test_opening_waits_for_nobody_who_waits_for_it(home, root_key, monkeypatch):
+    """A writer that commits waits for who reads; were the reader to read anew meanwhile, both would wait in vain."""
+    running = open_keystore(home, root_key)
+    reveal = RootProtector.reveal
+    with ThreadPoolExecutor(1) as threads:
+        begun = []
+
+        def reveal_beside_a_commit(protector, generation, blob):
+            if not begun:
+                begun.append(None)
+                begun[0] = threads.submit(running.env_key, 1, 800)
+                while not is_being_committed(home.keystore):
+                    assert not begun[0].done()
+            return reveal(protector, generation, blob)
+
+        monkeypatch.setattr(RootProtector, "reveal", reveal_beside_a_commit)
+        opened = open_keystore(home, root_key)
+        assert begun[0].result(30) == opened.env_key(1, 800)
+
+
+def is_being_committed(path):
+    """Whether a writer waits for the last reader: nobody else may begin to read then."""
+    with closing(dbapi2.connect(path, timeout=0)) as connection:
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+        except dbapi2.OperationalError:
+            return True
+    return False
+
+
 def test_two_holders_of_one_keystore_make_one_key(home, root_key):
     one, other = open_keystore(home, root_key), open_keystore(home, root_key)
     assert one.env_key(1, 700) == other.env_key(1, 700)
@@ -61,6 +93,39 @@ def test_subjects_that_arrive_together_get_one_key_each_whoever_asks_first(home,
         made = [each.result(timeout=60) for each in asked]
     assert len({key.id for key in made}) == 40
     assert all(len({key.id for key in made[n : n + 4]}) == 1 for n in range(0, 160, 4))
+
+
+def test_what_a_crash_left_half_written_is_undone_by_whoever_opens_it_next(home, root_key):
+    before = open_keystore(home, root_key).env_key(1, 600)
+    crash_while_writing(home.keystore)
+    assert open_keystore(home, root_key).env_key(1, 600) == before
+    assert not home.keystore.with_name("keystore.db-journal").exists()
+
+
+def test_a_process_that_runs_goes_on_when_another_crashed_while_writing(home, root_key):
+    running = open_keystore(home, root_key)
+    made = [running.env_key(1, 600), running.content_key(1, 600, "user:7")]
+    crash_while_writing(home.keystore)
+    assert [running.env_key(1, 600), running.content_key(1, 600, "user:7")] == made
+    assert running.key_by_id(made[0].id) == made[0].key and running.months() == [(1, 600)]
+
+
+def crash_while_writing(path):
+    """A process that ends when some pages are in the file and the commit is not: its journal is hot."""
+    child = os.fork()
+    if child == 0:
+        try:
+            connection = dbapi2.connect(path, isolation_level=None)
+            connection.execute("PRAGMA cache_size=1")
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("UPDATE scope_key SET wrapped = zeroblob(length(wrapped))")
+            connection.execute("CREATE TABLE large (data)")
+            for _ in range(20):
+                connection.execute("INSERT INTO large VALUES (zeroblob(4096))")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert path.with_name(path.name + "-journal").stat().st_size > 0
 
 
 def test_a_wrong_key_names_its_slot_and_changes_nothing(home):

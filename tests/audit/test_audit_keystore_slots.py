@@ -101,6 +101,18 @@ def test_short_passphrases_second_slots_for_one_key_and_too_many_slots_are_refus
         add_file_slot(home, root_key, secrets.token_bytes(32))
 
 
+def test_a_passphrase_opens_one_slot_alone_so_that_changing_it_there_ends_it(home, root_key):
+    add_passphrase_slot(home, root_key, "cr\u00e8me br\u00fbl\u00e9e, twice", cost=CHEAP)
+    add_passphrase_slot(home, root_key, SECOND, cost=CHEAP)
+    before = home.keystore.read_bytes()
+    with pytest.raises(Conflict, match="opens slot 1 already"):
+        add_passphrase_slot(home, root_key, "cre\u0300me bru\u0302le\u0301e, twice", cost=CHEAP)
+    for number, passphrase in ((1, "cr\u00e8me br\u00fbl\u00e9e, twice"), (2, SECOND)):
+        with pytest.raises(Conflict, match=f"opens slot {number} already"):
+            change_passphrase(home, root_key_from_passphrase(home, SECOND), passphrase, cost=CHEAP)
+    assert home.keystore.read_bytes() == before
+
+
 def test_a_passphrase_is_the_same_however_the_keyboard_composes_it(home, root_key):
     add_passphrase_slot(home, root_key, "cr\u00e8me br\u00fbl\u00e9e, twice", cost=CHEAP)
     assert root_key_from_passphrase(home, "cre\u0300me bru\u0302le\u0301e, twice")

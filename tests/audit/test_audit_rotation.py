@@ -43,7 +43,7 @@ def test_twenty_rotations_under_load_leave_old_rows_as_they_are(home):
     notes = []
 
     async def run():
-        async with opened(home, append_s=20.0) as log:
+        async with opened(home) as log:
             done = asyncio.Event()
             await log.append(an_event(content=b"the keys of the month are made"))
 

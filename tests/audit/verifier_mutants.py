@@ -43,7 +43,12 @@ LEFT_OUT = {
     "_printable",
     "keep",
 }
-SHADOWED = ("without authorisation, not listed", "which authorises absent texts")
+SHADOWED = (
+    "without authorisation, not listed",
+    "which authorises absent texts",
+    # a range that begins beyond the old epoch's head is refused, and that head is an anchor: it says the same
+    "the next epoch declares {lost_from} to be left",
+)
 TURNED = {
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
     ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,

@@ -10,11 +10,15 @@ import os
 import shutil
 import sqlite3
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from appliance.audit.log import RecordView
+from appliance.audit.quarantine import enter_quarantine
+from appliance.cli.audit import shown_actor
 from appliance.cli.main import app
 from tests.conftest import link_or_copy, run_appliance
 
@@ -108,6 +112,16 @@ def test_what_was_changed_is_in_the_log_with_who_did_it(run):
     assert all(PASSWORD.decode().strip() not in json.dumps(row) for row in listed)
 
 
+@pytest.mark.parametrize(
+    ("name", "gone", "shown"),
+    [("ana", False, "user:3 (ana)"), (None, True, "user:3 (no longer here)"), (None, False, "user:3")],
+)
+def test_tables_show_the_id_that_can_be_searched_for_and_who_it_is(name, gone, shown):
+    when = datetime(2026, 3, 1, tzinfo=UTC)
+    fields = (5, "00" * 16, when, "sealed", "specialist.run", "completed", "user:3", "", {}, False, 300)
+    assert shown_actor(RecordView(*fields, actor_name=name, actor_gone=gone)) == shown
+
+
 def test_records_are_listed_shown_and_proven(run):
     newest = json.loads(run("audit", "list", "--limit", "2", "--json").stdout)
     assert len(newest["data"]) == 2 and newest["next"] == newest["data"][-1]["seq"]
@@ -123,6 +137,31 @@ def test_records_are_listed_shown_and_proven(run):
     refused(run("audit", "show", "not-an-id"), 6, "32 hexadecimal digits")
 
 
+def test_numbers_and_times_that_no_record_can_have_are_refused(run):
+    assert run("audit", "list", "--after", str(2**63)).returncode == 2
+    assert json.loads(run("audit", "list", "--after", str(2**63 - 1), "--limit", "1", "--json").stdout)["data"]
+    refused(run("audit", "activity", "--to", "0001-01-01"), 4, "--from")
+    refused(run("audit", "activity", "--from", "0001-01-01T00:00+14:00"), 4, "before the year 1")
+
+
+def test_a_certificate_of_destruction_is_never_lost_to_a_folder_or_a_name(run, tmp_path, monkeypatch):
+    home, here = tmp_path / "home", tmp_path / "here"
+    shutil.copytree(run.home, home, copy_function=link_or_copy)
+    here.mkdir()
+    shred = ("audit", "shred", "MRN-9", "--reason", "request-1", "--yes")
+    assert run("deidentify", "-", "--subject", "MRN-9", stdin=b"a note", home=home).returncode == 0
+    refused(run(*shred, "--certificate", str(here / "none" / "c.json"), home=home), 4, "nothing was destroyed")
+    monkeypatch.chdir(here)
+    anothers = [Path(f"shred-{seq}.json") for seq in range(200)]
+    for path in anothers:
+        path.write_text("of another log")
+    done = run(*shred, "--json", home=home)
+    assert done.returncode == 0
+    assert {path.read_text() for path in anothers} == {"of another log"}
+    (written,) = set(here.iterdir()) - {path.absolute() for path in anothers}
+    assert json.loads(written.read_text()) == json.loads(done.stdout)
+
+
 def test_log_is_verified_exported_and_its_checkpoint_printed(run, tmp_path):
     verdict = json.loads(run("audit", "verify", "--json").stdout)
     assert (verdict["verdict"], verdict["exit_code"]) == ("ok", 0)
@@ -132,6 +171,10 @@ def test_log_is_verified_exported_and_its_checkpoint_printed(run, tmp_path):
     assert run("audit", "export", str(tmp_path / "log.zip")).returncode == 0
     refused(run("audit", "export", str(tmp_path / "log.zip")), 4, "exists already")
     refused(run("audit", "export", str(tmp_path / "no" / "log.zip")), 4, "log.zip")
+    assert run("audit", "export", str(tmp_path / "all"), "--all-epochs").returncode == 0
+    assert [path.name for path in (tmp_path / "all").iterdir()] == ["e1"]
+    for words in (["--epoch", "1"], ["--format", "tiles"]):
+        refused(run("audit", "export", str(tmp_path / "x"), "--all-epochs", *words), 4, "one bundle")
 
 
 def changed_behind_its_back(run, folder: Path, statement: str) -> tuple[Path, int]:
@@ -165,6 +208,21 @@ def test_log_beside_a_lost_signer_memory_is_not_called_intact(run, tmp_path):
     assert run("audit", "verify", "--json", home=home).returncode not in (0, 2)
 
 
+def test_a_loss_that_no_checkpoint_measures_is_not_declared_as_none(run, tmp_path):
+    put_back = tmp_path / "home"
+    shutil.copytree(run.home, put_back, copy_function=link_or_copy)
+    note = tmp_path / "kept"
+    note.write_bytes(run("audit", "checkpoint").stdout)
+    enter_quarantine(put_back / "audit", "a witness remembers more", "", cut=True)
+    looked = run("audit", "recover", home=put_back)
+    assert looked.returncode == 0 and b"is needed to declare it" in looked.stderr
+    done = run("audit", "recover", "--declare-loss", "--yes", home=put_back)
+    assert done.returncode == 4 and b"no checkpoint says how many; nothing was changed" in done.stderr
+    assert not (put_back / "audit" / "e1").exists()
+    done = run("audit", "recover", "--declare-loss", "--yes", "--checkpoint", str(note), home=put_back)
+    assert done.returncode == 0 and b"are declared lost" in done.stderr
+
+
 def test_specialists_are_listed_and_shown(run):
     cards = json.loads(run("specialists", "list", "--json").stdout)
     assert "phi-deid" in [card["id"] for card in cards]
@@ -179,7 +237,7 @@ def test_doctor_reports_every_check_and_ends_with_1_when_one_fails(run):
     done = run("doctor", "--json")
     checks = {check["name"]: check["state"] for check in json.loads(done.stdout)}
     assert done.returncode == 0 and "fail" not in checks.values(), done.stdout
-    assert {"release", "data folder", "permissions", "root key", "audit log", "engine"} <= set(checks)
+    assert {"release", "data folder", "permissions", "root key", "audit log", "engine", "specialists"} <= set(checks)
     run.home.chmod(0o755)
     try:
         done = run("doctor", "--quick")

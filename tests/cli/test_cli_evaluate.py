@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from appliance.config import load_config
-from appliance.service.appliance import open_registry
+from appliance.service.specialists import open_registry
 from tests.conftest import link_or_copy, run_appliance
 from tests.specialist_files import write_classifier
 
@@ -70,6 +70,13 @@ def test_what_cannot_be_done_says_why(folder, arguments, status, said):
     assert said in done.stderr and b"Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("option", ["--html", "--json"])
+def test_a_report_that_has_no_place_is_refused_before_the_work(folder, option):
+    for place in ("nowhere/report", "."):
+        done = run_appliance("evaluate", "triage", "no-such-data", option, place, home=folder / "home", cwd=folder)
+        assert done.returncode == 4 and b"cannot write" in done.stderr, done.stderr
+
+
 def test_route_prints_the_choice_or_why_there_is_none(folder):
     done = run_appliance("route", "My card was declined", "--json", home=folder / "home")
     assert done.returncode == 0, done.stderr
@@ -79,11 +86,17 @@ def test_route_prints_the_choice_or_why_there_is_none(folder):
 
 
 def test_run_auto_answers_every_line_or_says_that_nobody_was_chosen(folder):
-    (folder / "in.jsonl").write_text('{"id": 1, "text": "letter"}\n{"id": 2, "sentences": ["a"]}\n')
+    lines = [
+        '{"id": 1, "text": "letter"}',
+        '{"id": 2, "sentences": ["a"]}',
+        '{"id": 3, "sentences": ["a"], "concept": "b"}',
+    ]
+    (folder / "in.jsonl").write_text("\n".join(lines) + "\n")
     done = run_appliance(
         "run", "auto", "--jsonl", str(folder / "in.jsonl"), "--out", str(folder / "out.jsonl"), home=folder / "home"
     )
     assert done.returncode in (0, 3), done.stderr
-    first, second = map(json.loads, (folder / "out.jsonl").read_text().splitlines())
+    first, second, third = map(json.loads, (folder / "out.jsonl").read_text().splitlines())
     assert "receipt" in first or first["error"]["code"] == "no_specialist_fits"
-    assert second["error"]["code"] == "no_specialist_fits"
+    assert len(second["labels"]) == 1 and "receipt" in second  # one specialist takes sentences
+    assert third["error"]["code"] == "no_specialist_fits"  # and none these two parts

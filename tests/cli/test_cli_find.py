@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from appliance.config import load_config
-from appliance.service.appliance import open_registry
+from appliance.service.specialists import open_registry
 from appliance.specialists.manifest import Calibration
 from tests.conftest import link_or_copy, run_appliance
 from tests.specialist_files import CLASSES, write_classifier

@@ -2,6 +2,7 @@
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from appliance.cli.main import app
 
@@ -11,7 +12,7 @@ def commands(group, path: tuple[str, ...] = ()):
         if hasattr(command, "commands"):
             yield from commands(command, (*path, name))
         else:
-            yield pytest.param(command, (*path, name), id=" ".join((*path, name)))
+            yield pytest.param(command.command, (*path, name), id=" ".join((*path, name)))
 
 
 ALL = list(commands(typer.main.get_command(app)))
@@ -22,6 +23,13 @@ PRINTS_DATA = {"list", "show", "verify", "checkpoint", "deidentify", "doctor", "
 def test_command_has_help_with_an_example_of_itself(command, path):
     assert f"Example: appliance {' '.join(path)}" in command.help
     assert all(option.help for option in command.params if option.param_type_name == "option")
+
+
+@pytest.mark.parametrize(("command", "path"), ALL)
+def test_each_example_is_printed_as_one_line_to_be_copied(command, path):
+    examples = [line for line in command.help.splitlines() if line.startswith("Example: ")]
+    shown = CliRunner().invoke(app, [*path, "--help"]).stdout.splitlines()
+    assert [line for line in examples if f"  {line}" not in shown] == []
 
 
 @pytest.mark.parametrize(("command", "path"), [each for each in ALL if each.values[1][-1] in PRINTS_DATA])

@@ -3,6 +3,7 @@ cannot be done ends with the reason, the remedy and its own exit status. The hub
 """
 
 import json
+import os
 import shutil
 import subprocess
 
@@ -74,7 +75,7 @@ def test_model_is_pulled_carried_and_imported_elsewhere(connected, machine, tmp_
     assert {**imported, "added_ms": 0} == {**pulled, "added_ms": 0}
     assert b"tiny-q8_0 is the file that was added" in apart("models", "verify", "tiny-q8_0").stderr
     shown = apart("models", "show", "tiny-q8_0").stdout.decode()
-    assert "2,048 tokens" in shown and "me/tiny-GGUF" in shown and pulled["sha256"] in shown
+    assert "conversation of 2,048 tokens" in shown and "me/tiny-GGUF" in shown and pulled["sha256"] in shown
     assert b"removed tiny-q8_0" in apart("models", "remove", "tiny-q8_0").stderr
     assert events_of(apart) == [
         ("model.added", "accepted"),
@@ -110,9 +111,26 @@ def test_what_cannot_be_taken_in_is_refused_and_nothing_is_kept(machine, connect
     refused(apart("models", "import", str(connected.published), "--sha256", "0" * 64), 8, "SHA-256")
     refused(apart("models", "import", str(connected.published), "--id", "../x"), 4, "id of a model")
     refused(apart("models", "show", "../../etc/passwd"), 6, "models list")
+    os.mkfifo(tmp_path / "pipe.gguf")
+    refused(apart("models", "import", str(tmp_path / "pipe.gguf")), 8, "pipe.gguf is no file")
+    unnameable = tmp_path / "日本.gguf"
+    unnameable.write_bytes(connected.published.read_bytes())
+    refused(apart("models", "import", str(unnameable)), 4, "日本.gguf", "--id")
     assert json.loads(apart("models", "list", "--json").stdout) == []
     library = apart.home / "models" / "library"
     assert [path.name for path in library.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "whose"), [("auto", "router"), ("phi-deid", "specialist"), ("big", "upstream.models")]
+)
+def test_name_that_asks_for_somebody_else_is_taken(machine, connected, name, whose):
+    apart = machine(f"namesakes-{name}", connected.hub.url)
+    with (apart.home / "config.toml").open("a") as config:
+        config.write('[upstream.models.big]\nurl = "http://127.0.0.1:9/v1"\nmodel = "m"\n')
+    refused(apart("models", "import", str(connected.published), "--id", name), 6, name, whose, "--id")
+    refused(apart("models", "pull", "me/tiny-GGUF", "--id", name), 6, name, whose, "--id")
+    assert json.loads(apart("models", "list", "--json").stdout) == []
 
 
 def test_token_is_read_from_a_file_and_enters_no_record(connected, tmp_path):

@@ -16,10 +16,12 @@ import typer
 from typer.testing import CliRunner
 
 from appliance.audit.log import AuditLog
+from appliance.audit.recovery_kit import add_recovery_slot, kit_text
 from appliance.audit.root_key import read_root_key
 from appliance.cli.main import app
-from appliance.config import load_config
+from appliance.config import Home, load_config
 from appliance.crypto import ecdsa
+from appliance.crypto.keys import random_key
 from tests.conftest import ROOT, link_or_copy
 from tests.model_headers import write_model
 from tests.specialist_files import REAL_BASE, write_classifier
@@ -44,8 +46,11 @@ disk_free_bytes_min = 0
 """
 
 # A witness belongs to another machine and keeps a journal of its own; signing happens where the signer's key is.
-# Neither opens a data folder.
+# Bundles are made on a connected machine and verified where nothing is installed. None of these opens a data folder.
 SILENT = {"witness init", "witness add-log", "witness serve", "witness show", "specialists sign"}
+# What a certificate says is told to everybody who connects.
+SILENT |= {"tls show"}
+SILENT |= {f"bundle {verb}" for verb in ("key", "root", "sign-root", "create", "verify", "show")}
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,9 @@ WALK = [
     Step("specialists distrust", "signer.distrust", ("Vendor Ltd",)),
     Step("models import", "model.added", ("{folder}/Tiny-Q8_0.gguf",)),
     Step("models pull", "model.added", ("me/tiny-GGUF",), status=8),  # there is no network: the try is recorded
+    Step("guard set", "guard.policy_set", ("mask", "--workspace", "ward-3")),
+    Step("guard assign", "guard.member_set", ("ben", "ward-3")),
+    Step("guard show", "guard.shown"),
     Step("models list", "model.list"),
     Step("models catalogue", "model.list"),
     Step("models show", "model.show", ("tiny-q8_0",)),
@@ -103,6 +111,7 @@ WALK = [
     Step("run", "specialist.run", ("phi-deid", "--jsonl", "{folder}/in.jsonl", "--out", "{folder}/out.jsonl")),
     Step("route", "specialist.route", ("My card was declined at the supermarket",)),
     Step("doctor", "doctor.examined", ("--quick",)),
+    Step("doctor", "egress.tested", ("--egress",), status=0, or_status=1),  # open where nothing is locked
     Step("audit list", "audit.list"),
     Step("audit show", "audit.show", ("{record}",)),
     Step("audit show", "audit.receipt", ("{record}", "--receipt")),
@@ -122,12 +131,23 @@ WALK = [
     Step("audit retention run", "retention.run"),
     Step("audit shred", "erasure.shred", ("MRN-1", "--reason", "walk", "--yes", "--certificate", "{folder}/c.json")),
     Step("audit erasures", "erasure.list"),
+    Step("backup create", "backup.created", ("--to", "{folder}/share")),
+    Step("backup list", "backup.list", ("--to", "{folder}/share")),
+    Step("backup verify", "backup.verified", ("{backup}", "--kit-file", "{folder}/kit.txt")),
+    Step("backup drill", "backup.drilled", ("{backup}",)),
+    Step("backup prune", "backup.pruned", ("--to", "{folder}/share", "--destroyed")),
+    Step("recovery-kit create", "key.slot_added", ("--replace",), "not the kit\n", status=4),
+    Step("recovery-kit check", "key.checked", ("--kit-file", "{folder}/kit.txt")),
+    Step("support-bundle", "support.written", ("{folder}/support.zip",)),
+    Step("tls create", "certificate.set", ("localhost", "127.0.0.1")),
+    Step("tls use", "certificate.set", ("{folder}/vendor.pem", "{folder}/vendor.pem"), status=4),  # no certificate
     Step("keys list", "key.list"),
     Step("keys check", "key.checked"),
     Step("keys add-passphrase", "key.slot_added", (), FIRST),
     Step("keys change-passphrase", "key.slot_changed", (), SECOND, FIRST),
     Step("keys add-file", "key.slot_added", ("{folder}/usb.key",)),
-    Step("keys remove-slot", "key.slot_removed", ("2",)),
+    Step("keys remove-slot", "key.slot_removed", ("3",)),
+    Step("recovery-kit use", "key.slot_added", ("--file", "{folder}/new.key", "--kit-file", "{folder}/kit.txt")),
     Step("keys rotate", "key.rotated", ("--level", "kek")),
     Step("keys distrust", "key.distrust"),
 ]
@@ -136,7 +156,8 @@ ALONE = [
     Step("upgrade", "appliance.upgraded"),
     Step("audit recover", "audit.loss_declared", ("--declare-loss", "--yes")),
 ]
-MADE_ELSEWHERE = {"init": "appliance.initialised", "serve": "appliance.started"}
+# `restore` has its own walk: tests/cli/test_cli_backup.py
+MADE_ELSEWHERE = {"init": "appliance.initialised", "serve": "appliance.started", "restore": "backup.restored"}
 
 
 def test_every_command_is_walked_or_silent_on_purpose():
@@ -191,6 +212,10 @@ def folder(home_template, tmp_path):
     (tmp_path / "labelled.jsonl").write_text('{"text": "letter", "label": "urgent"}\n' * 2)
     (tmp_path / "one.csv").write_text("one column\nx\n")
     (tmp_path / "in.jsonl").write_text('{"id": 1, "text": "Ana Lima"}\n')
+    (tmp_path / "share").mkdir()
+    kit, place = random_key(), Home(tmp_path / "home")
+    add_recovery_slot(place, read_root_key(place.root_key_file), kit)
+    (tmp_path / "kit.txt").write_text(kit_text(kit))
     return tmp_path
 
 
@@ -224,6 +249,8 @@ def test_every_step_of_the_walk_is_in_the_log_afterwards(folder):
                 known["record"] = found[0].record_id
                 proof = held.log.proof_text(bytes.fromhex(known["record"]))
                 (folder / "mine.tlog-proof").write_text(proof)
+            elif step.event == "backup.created":
+                known["backup"] = str(next((folder / "share").glob("*.cloister-backup")))
             elif step.event == "hold.place":
                 known["hold"] = str(found[0].attributes["hold"])
     finally:

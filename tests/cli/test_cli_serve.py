@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
-from appliance.cli.serve import _bound, allowed_addresses
-from appliance.config import ServerConfig, SiemConfig, WitnessConfig, load_config
+from appliance.cli.serve import _bound, allowed_addresses, site_settings
+from appliance.config import ServerConfig, SiemConfig, SpecialistsConfig, UpstreamConfig, WitnessConfig, load_config
 from appliance.errors import ConfigInvalid
 
 
@@ -32,8 +32,18 @@ def test_port_in_use_is_refused_by_name():
         ("https://[2001:db8::7]:8443/x", ("2001:db8::7", 8443)),
     ],
 )
-def test_only_the_configured_siem_and_witness_may_be_reached_beyond_this_machine(tmp_path, url, address):
+def test_only_configured_peers_may_be_reached_beyond_this_machine(tmp_path, url, address):
     config = load_config(tmp_path)
     assert allowed_addresses(config) == frozenset()
     named = dataclasses.replace(config, siem=SiemConfig(host="siem.example"), witness=WitnessConfig(url=url))
     assert allowed_addresses(named) == {("siem.example", 6514), address}
+    neighbour = {"big": {"url": "http://vllm.site.example:8000/v1", "model": "m"}}
+    writes = dataclasses.replace(config, upstream=UpstreamConfig.model_validate({"models": neighbour}))
+    assert allowed_addresses(writes) == {("vllm.site.example", 8000)}
+
+
+def test_a_page_takes_files_as_large_as_the_configuration_lets_the_api_take(tmp_path):
+    config = load_config(tmp_path)
+    raised = dataclasses.replace(config, specialists=SpecialistsConfig(file_bytes_max=2**30))
+    assert config.specialists.file_bytes_max < site_settings(config, config.server).upload_bytes_max < 2**27
+    assert 2**30 < site_settings(raised, config.server).upload_bytes_max < 2**30 + 2**20

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from appliance.config import load_config
-from appliance.service.appliance import open_registry
+from appliance.service.specialists import open_registry
 from appliance.specialists.manifest import Calibration
 from tests.conftest import link_or_copy, run_appliance
 from tests.specialist_files import (
@@ -286,6 +286,16 @@ def test_run_that_cannot_begin_leaves_no_output(folder):
         error, _ = said(run_appliance(*words, home=folder / "home"), 4)
         assert source in error or target in error
         assert not (folder / target).exists()
+
+
+def test_texts_are_not_overwritten_by_what_is_found_in_them_nor_is_work_done_for_a_folder(folder):
+    texts = folder / "kept.jsonl"
+    texts.write_text('{"id": 1, "text": "Ann Lee"}\n')
+    (folder / "same.jsonl").symlink_to(texts)
+    for place in (texts, folder / "same.jsonl", folder):
+        done = run_appliance("run", "quiet", "--jsonl", str(texts), "--out", str(place), home=folder / "home")
+        assert done.returncode == 4 and b"hint: name a" in done.stderr, done.stderr
+    assert texts.read_text() == '{"id": 1, "text": "Ann Lee"}\n'
 
 
 def test_log_verifies_after_all_of_this(folder):

@@ -61,6 +61,8 @@ def test_a_log_is_watched_shown_and_its_fork_kept_as_evidence(witness, tmp_path,
 
         assert add(LOG, 0, 5).status_code == 404
         assert appliance("witness", "add-log", "--folder", str(folder), LOG.key).returncode == 0
+        unseen = appliance("witness", "show", "--folder", str(folder)).stdout.decode()
+        assert LOG.origin in unseen and "None" not in unseen
         assert [add(LOG, 0, 5).status_code, add(LOG, 5, 9).status_code, add(fork, 9, 10).status_code] == [200, 200, 422]
         second = appliance("witness", "serve", "--folder", str(folder), "--port", "0")
         assert (second.returncode, b"runs already" in second.stderr) == (HOME_ERROR, True)

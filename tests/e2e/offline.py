@@ -22,13 +22,15 @@ from pathlib import Path
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 
-def run_offline(folder: Path, *command: str) -> tuple[subprocess.CompletedProcess, dict[str, int]]:
+def run_offline(
+    folder: Path, *command: str, timeout_s: float = 110
+) -> tuple[subprocess.CompletedProcess, dict[str, int]]:
     """The finished command and its attempts to leave the machine, by protocol."""
     counts = folder / "attempts.json"
     namespace = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--net"]
     assert shutil.which("unshare"), "the test needs unshare (package util-linux)"
     words = [*namespace, sys.executable, str(Path(__file__)), str(counts), *command]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False)
     assert counts.exists(), f"no network namespace could be made here: {done.stderr}"
     return done, json.loads(counts.read_text())
 

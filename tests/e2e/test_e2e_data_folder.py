@@ -65,7 +65,7 @@ def test_missing_key_file_is_named(folder):
     (folder / "keys" / "root.key").unlink()
     before = contents(folder)
     done = run_appliance("deidentify", "-", home=folder, stdin=NOTE)
-    refused(done, WRONG_KEY, str(folder / "keys" / "root.key"), "restore the key file")
+    refused(done, WRONG_KEY, str(folder / "keys" / "root.key"), "put the key file back")
     assert contents(folder) == before
 
 
@@ -130,6 +130,7 @@ def test_database_of_a_later_release_is_refused_untouched(folder, database):
     connection = sqlite3.connect(path)
     with connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.execute("UPDATE release_floor SET revision = '9999'")
     connection.close()
     before = contents(folder)
     for command in (["deidentify", "-"], ["upgrade"]):

@@ -22,7 +22,7 @@ import pytest
 from appliance.audit.sockets import LOCK_FILE
 from appliance.config import load_config
 from appliance.errors import ModelFileRefused, SpecialistFileInvalid
-from appliance.service.appliance import open_registry
+from appliance.service.specialists import open_registry
 from tests.audit.faults.memory import memory_folder
 from tests.conftest import run_appliance
 from tests.e2e.sites import PASSWORD, Site, configure, eventually, is_alive, running_site, suspended

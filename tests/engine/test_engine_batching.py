@@ -6,7 +6,7 @@ Property tests drive a backlog with random requests, cancellations and batches; 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.engine.batching import Backlog, Batch, Item, Shape
+from appliance.engine.batching import STAY, Backlog, Batch, Item, Shape
 
 SHAPE = Shape(tokens_max=100, sequences_max=8)
 
@@ -80,17 +80,42 @@ def test_a_short_text_does_not_wait_for_a_long_document():
     backlog.next_batch()
     backlog.add(2, "a", [10])
     backlog.add(3, "b", [10])
-    served = [backlog.next_batch() for _ in range(3)]
+    served = [backlog.next_batch() for _ in range(2 + STAY)]
     assert {item.request_id for batch in served for item in batch.items} == {1, 2, 3}
 
 
 def test_two_documents_share_the_engine_alternately():
+    backlog = filled([("a", [90] * 10), ("a", [90] * 10)])
+    assert [batch.items[0].request_id for batch in drain(backlog)] == [0, 1] * 10
+
+
+def test_a_lane_stays_with_its_adapter_for_a_few_batches_and_then_serves_whose_turn_it_is():
     backlog = filled([("a", [90] * 10), ("b", [90] * 10)])
-    assert [batch.key for batch in drain(backlog)] == ["a", "b"] * 10
+    assert "".join(batch.key for batch in drain(backlog)) == "aaaabbbbbbbaaaaaabbb"
+
+
+def test_lanes_share_two_adapters_without_switching():
+    backlog = filled([("a", [90] * 6), ("b", [90] * 6)])
+    served = [backlog.next_batch(2, lane).key for _ in range(6) for lane in (0, 1)]
+    assert served == ["a", "b"] * 6
+
+
+@given(requests.filter(bool), st.integers(1, 3))
+def test_whose_turn_it_is_waits_for_a_few_batches_of_each_lane_at_most(entries, lanes):
+    backlog = filled(entries)
+    tags = {Item(n, i): sum(lengths[:i]) for n, (_, lengths) in enumerate(entries) for i in range(len(lengths))}
+    passed, number = 0, 0
+    while (batch := backlog.next_batch(lane=number % lanes)) is not None:
+        lowest = min(tags.values())
+        passed = 0 if tags[batch.items[0]] == lowest else passed + 1
+        assert passed <= STAY * lanes
+        for item in batch.items:
+            del tags[item]
+        number += 1
 
 
 def test_equal_requests_are_served_first_come_first_served():
-    backlog = filled([("a", [60]), ("a", [60]), ("b", [60]), ("a", [60])])
+    backlog = filled([("a", [60]), ("a", [60]), ("a", [60]), ("b", [60])])
     assert [batch.items[0].request_id for batch in drain(backlog)] == [0, 1, 2, 3]
 
 
@@ -103,7 +128,7 @@ def test_an_adapter_with_much_work_never_starves_one_with_little():
         batch = backlog.next_batch()
         if batch.key == "rare":
             break
-    assert number <= 3
+    assert number <= 3 + STAY
 
 
 def test_a_sequence_longer_than_a_batch_runs_alone():

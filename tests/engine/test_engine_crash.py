@@ -160,7 +160,7 @@ def test_a_request_that_sees_two_workers_die_fails(folder):
 def test_a_stuck_worker_is_killed_and_its_request_is_answered(folder):
     async def scenario():
         events = []
-        async with running(folder, events, watchdog_s=0.2) as engine:
+        async with running(folder, events, watchdog_s=1.0) as engine:
             os.kill(engine.status().pid, signal.SIGSTOP)
             answer = await good_answer(engine)
             return answer, [event.kind for event in events]

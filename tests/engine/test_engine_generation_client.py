@@ -232,10 +232,8 @@ def test_a_full_engine_says_when_to_come_back(runner, model):
 def test_a_deadline_ends_an_answer_that_is_being_written(runner, model):
     async def scenario():
         async with running(model, context_tokens=100_000, message_bytes_max=1 << 20) as generator:
-            stream = await generator.generate(request("x" * 40_000, deadline_s=0.3))
-            with pytest.raises(DeadlineExceeded):
-                async for _ in stream:
-                    pass
+            with pytest.raises(DeadlineExceeded):  # a slow machine may not even have begun by then
+                await answer(generator, request("x" * 40_000, deadline_s=0.3))
             return generator.status().in_flight, (await answer(generator, request("next")))[0]
 
     assert runner.run(scenario()) == (0, "next")
@@ -286,7 +284,7 @@ def test_an_answer_that_had_begun_fails_with_its_worker(runner, model):
 def test_a_stuck_worker_is_killed(runner, model):
     async def scenario():
         events = []
-        async with running(model, on_event=events.append, watchdog_s=0.4) as generator:
+        async with running(model, on_event=events.append, watchdog_s=1.0) as generator:
             os.kill(generator.status().pid, signal.SIGSTOP)
             text, _, _ = await answer(generator, request("again"))
             return text, [event.kind for event in events]

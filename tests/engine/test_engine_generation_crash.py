@@ -3,14 +3,20 @@
 import asyncio
 import hashlib
 import json
+import os
+import signal
 from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
 
 from appliance.config import GenerationConfig
+from appliance.engine.generation import client
 from appliance.engine.generation.client import Generator
+from appliance.engine.generation.decoder import GPU_REFUSED
 from appliance.engine.generation.values import GenerationRequest, Message, Sampling
+from appliance.engine.gpu_pack import MANIFEST
+from appliance.engine.worker_process import WorkerProcess
 from appliance.errors import InputTooLong, InvalidRequest, ModelFileRefused, SpecialistFileInvalid
 from benchmarks.random_decoder import TINY, write_decoder, write_decoder_lora
 
@@ -171,3 +177,44 @@ def test_two_answers_that_draw_with_one_seed_are_equal_and_without_one_they_diff
 
     first, second, third, fourth = asyncio.run(scenario())
     assert first == second and third != fourth
+
+
+class CrashingDriver(WorkerProcess):
+    """A GPU's driver that ends every worker that is told of a pack."""
+
+    @classmethod
+    async def spawn(cls, *, more=(), **values):
+        worker = await super().spawn(more=more, **values)
+        if "--gpu-pack" in more:
+            os.kill(worker.pid, signal.SIGSEGV)
+        return worker
+
+
+def test_a_driver_that_ends_the_worker_costs_the_gpu_and_not_the_model(folder, tmp_path, monkeypatch):
+    (tmp_path / MANIFEST).touch()
+    monkeypatch.setattr(client, "gpu_folder", lambda: tmp_path)
+    monkeypatch.setattr(client, "WorkerProcess", CrashingDriver)
+
+    async def scenario():
+        events = []
+        async with running(folder, on_event=events.append) as generator:
+            return await answer(generator, "a"), generator.status(), events
+
+    (_, finish), status, (started,) = asyncio.run(scenario())
+    assert finish.usage.generated_tokens > 0 and status.restarts == 0
+    assert status.device.startswith(GPU_REFUSED) and "SIGSEGV" in status.device
+    assert started.attributes["device"] == status.device
+
+
+def test_a_file_that_ends_the_worker_without_a_gpu_too_is_to_blame_itself(folder, tmp_path, monkeypatch):
+    (tmp_path / MANIFEST).touch()
+    monkeypatch.setattr(client, "gpu_folder", lambda: tmp_path)
+    monkeypatch.setattr(client, "WorkerProcess", CrashingDriver)
+    monkeypatch.setattr(client, "_WORKER", "appliance.no_such_module")  # it ends at once, whatever it is told
+
+    async def scenario():
+        async with running(folder):
+            raise AssertionError("it was accepted")
+
+    with pytest.raises(ModelFileRefused, match="made the worker stop: ended with status 1"):
+        asyncio.run(scenario())

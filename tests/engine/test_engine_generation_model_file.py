@@ -3,9 +3,14 @@
 Real files written by the `gguf` library, cut, and edited byte by byte.
 """
 
+import struct
+from dataclasses import replace
+
 import gguf
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from appliance.engine.generation.model_file import _BLOCKS, PROCESS_BYTES, estimate, gpu_layers, read_header
 from appliance.errors import ModelFileRefused
@@ -59,6 +64,46 @@ def test_a_truncated_file_is_refused_wherever_it_was_cut(file, tmp_path, kept):
     cut.write_bytes(whole[:kept])
     with pytest.raises(ModelFileRefused, match=r"cut.gguf is (truncated|not a GGUF)"):
         read_header(cut)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_every_cut_is_refused_and_every_addition_is_read(file, tmp_path_factory, data):
+    whole = file.read_bytes()
+    cut = tmp_path_factory.getbasetemp() / "drawn.gguf"
+    header = whole.rindex(b"blk.1.") + 64  # the cuts that matter lie in it
+    kept = data.draw(st.integers(0, header) | st.integers(0, len(whole) - 1))
+    cut.write_bytes(whole[:kept])
+    with pytest.raises(ModelFileRefused):
+        read_header(cut)
+    cut.write_bytes(whole + b"\0" * data.draw(st.integers(0, 100)))
+    assert replace(read_header(cut), file_bytes=0) == replace(read_header(file), file_bytes=0)
+
+
+def test_tensors_that_lie_in_one_another_and_keys_that_are_there_twice_are_refused(file, tmp_path):
+    whole, changed = file.read_bytes(), tmp_path / "changed.gguf"
+    name = b"blk.1.ffn_up.weight"
+    changed.write_bytes(whole.replace(name, b"blk.0.ffn_up.weight"))
+    with pytest.raises(ModelFileRefused, match="twice"):
+        read_header(changed)
+    place = whole.index(name) + len(name) + 4 + 2 * 8 + 4
+    changed.write_bytes(whole[:place] + struct.pack("<Q", 32) + whole[place + 8 :])
+    with pytest.raises(ModelFileRefused, match="lies in another"):
+        read_header(changed)
+    key = struct.pack("<Q", 1) + b"k" + struct.pack("<IB", 0, 7)
+    changed.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 1, 2) + key + key)
+    with pytest.raises(ModelFileRefused, match="key 'k' twice"):
+        read_header(changed)
+
+
+def test_header_is_read_up_to_a_bound(tmp_path):
+    path = tmp_path / "endless.gguf"
+    begun = b"GGUF" + struct.pack("<IQQ", 3, 1, 1) + struct.pack("<Q", 1) + b"k" + struct.pack("<IIQ", 9, 8, 3_000_000)
+    with path.open("wb") as out:
+        out.write(begun + (struct.pack("<Q", 8 * 1024**2 - 8) + b"\0" * 8))
+        out.truncate(1 << 30)  # holes: a gigabyte of nothing
+    with pytest.raises(ModelFileRefused):
+        read_header(path)
 
 
 def test_every_byte_of_the_header_may_be_wrong(file, tmp_path):

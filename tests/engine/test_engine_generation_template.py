@@ -59,6 +59,14 @@ def test_a_conversation_that_the_template_refuses_is_the_caller_s_to_correct():
         render(TOOLS, [{"role": "assistant", "content": "a"}])
 
 
+def test_replace_is_a_method_too_and_is_bounded():
+    assert render("{{ messages[0].content.replace('l', 'L', 1).strip() }}") == "HeLlo"
+    with pytest.raises(ModelFileRefused, match="characters"):
+        render("{% set x = 'x' * 1000000 %}{{ x.replace('x', x) }}")
+    with pytest.raises(ModelFileRefused, match="attribute"):
+        render("{{ messages[0].content.replace.func }}")
+
+
 @pytest.mark.parametrize(
     "source",
     [

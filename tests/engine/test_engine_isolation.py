@@ -45,12 +45,12 @@ def test_without_a_wall_the_connection_is_made(port):
 
 def test_the_network_namespace_alone_refuses_the_connection(port):
     found = child(port, "entered = isolation.enter_network_namespace()", "print(entered)")
-    if found[-1] == "False":
-        pytest.skip("this kernel or container allows no namespace")
-    assert found[0] in ("ENETUNREACH", "ECONNREFUSED")  # an empty namespace, or a loopback on which nobody listens
+    if found[-1] == "True":
+        assert found[0] in ("ENETUNREACH", "ECONNREFUSED")  # an empty namespace, or a loopback on which nobody listens
+    else:  # this kernel or container allows none: then it says so and has closed nothing, and the other wall stands
+        assert found[0] == "connected"
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="seccomp is Linux")
 def test_the_system_call_filter_alone_refuses_the_connection_and_other_programs(port):
     after = "try: os.execv('/bin/true', ['true'])\nexcept OSError as error: print(errno.errorcode[error.errno])"
     assert child(port, "assert isolation.filter_system_calls()", after) == ["EPERM", "EPERM"]
@@ -119,9 +119,39 @@ def evaluate(program: bytes, architecture: int, number: int) -> str:
 
 
 def test_an_ordinary_user_is_isolated_too(port):
-    if os.getuid() != 0:
-        pytest.skip("this run is one of an ordinary user already")
-    before = (
-        "import encodings.idna; os.setgroups([]); os.setgid(65534); os.setuid(65534); isolation.isolate(os.getppid())"
-    )
+    become = "os.setgroups([]); os.setgid(65534); os.setuid(65534)" if os.getuid() == 0 else "pass"
+    before = f"import encodings.idna; {become}; isolation.isolate(os.getppid())"
     assert child(port, before)[0] in ("EPERM", "ENETUNREACH")
+
+
+DRIVER = """
+import errno, os, socket, threading
+from appliance.engine import isolation
+begun, made = threading.Event(), []
+
+def later():
+    begun.wait()
+    try:
+        socket.socket()
+        made.append("a socket")
+    except OSError as error:
+        made.append(errno.errorcode[error.errno])
+
+def load():
+    thread = threading.Thread(target=later)
+    thread.start()
+    socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).bind("\\0driver")
+    memory = os.memfd_create("driver")
+    os.ftruncate(memory, 4096)
+    made.append(thread)
+
+verdict = isolation.isolate(os.getppid(), between=load)
+begun.set()
+made[0].join()
+print(made[1], "seccomp" in str(verdict))
+"""
+
+
+def test_what_a_driver_needs_is_made_between_the_walls_and_its_threads_are_behind_both():
+    done = subprocess.run([sys.executable, "-c", DRIVER], capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.returncode) == ("EPERM True\n", 0), done.stderr

@@ -1,115 +1,64 @@
-"""llama.cpp computes what BERT says: token states equal a numpy reference, alone or in any company, with any adapter.
+"""llama.cpp is made ready from its own folder: nothing that lies where a process happens to start is ever loaded.
 
-A tiny random model and two random adapters are written on the spot. The library keeps attention in half precision,
-hence the tolerance.
+Left to itself, a portable build looks for its modules beside the interpreter and in the current folder.
+`.ci/wheelhouse` runs this file on the portable package that it made; elsewhere it looks at the build of the machine.
 """
 
-from concurrent.futures import ThreadPoolExecutor
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
-import numpy as np
 import pytest
-from engine_tiny_bert import encode, merged, random_bert, random_lora, write_base, write_lora
 
-from appliance.engine.llamacpp import LlamaEncoder
-from appliance.errors import ModelFileRefused, SpecialistFileInvalid
+from appliance.engine.llamacpp import cpu_verdict, freest_gpu, ggml_version
 
-TOLERANCE = 0.01
-MODEL = random_bert(np.random.default_rng(7))
-LORAS = {name: random_lora(np.random.default_rng(seed), MODEL) for seed, name in enumerate("ab")}
-RNG = np.random.default_rng(5)
-SEQUENCES = [RNG.integers(5, 96, length).astype(np.int32) for length in (3, 1, 64, 17, 130)]
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    write_base(folder / "base.gguf", MODEL)
-    for name, lora in LORAS.items():
-        write_lora(folder / f"{name}.gguf", lora)
-    return folder
+PLANTED = """
+#include <stdio.h>
+__attribute__((constructor)) static void planted(void) { puts("PLANTED"); fflush(stdout); }
+int ggml_backend_score(void) { return 1 << 20; }
+void *ggml_backend_init(void) { return 0; }
+"""
+BEGIN = """
+from appliance.engine.llamacpp import begin, cpu_verdict
+begin()
+begin()
+print(cpu_verdict())
+"""
 
 
-@pytest.fixture(scope="module")
-def encoder(files):
-    encoder = LlamaEncoder.open(files / "base.gguf", lanes=2, microbatch_tokens=256, sequences_max=8)
-    for name in LORAS:
-        encoder.load_adapter(name, files / f"{name}.gguf")
-    return encoder
+def ready_in(folder: Path) -> str:
+    """What a process prints that makes llama.cpp ready in this folder."""
+    command = [sys.executable, "-P", "-c", BEGIN]
+    path = [str(Path(__file__).parents[2]), *sys.path]
+    environment = {"PYTHONPATH": ":".join(place for place in path if place), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
-def expected(adapter, sequence):
-    return encode(MODEL if adapter is None else merged(MODEL, LORAS[adapter]), list(sequence))
+def test_libraries_planted_in_the_current_folder_are_not_loaded(tmp_path):
+    (tmp_path / "planted.c").write_text(PLANTED)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", tmp_path / "planted", tmp_path / "planted.c"], check=True)
+    for kind in ("cpu-haswell", "cpu-zen4", "cpu-x64", "blas", "cuda", "vulkan", "rpc"):
+        shutil.copy(tmp_path / "planted", tmp_path / f"libggml-{kind}.so")
+    # Loaded, it would be seen.
+    loaded = [sys.executable, "-c", f"import ctypes; ctypes.CDLL({str(tmp_path / 'libggml-blas.so')!r})"]
+    assert "PLANTED" in subprocess.run(loaded, capture_output=True, text=True, check=True).stdout
+    assert ready_in(tmp_path).startswith("CPU")
+    assert "PLANTED" not in ready_in(tmp_path)
 
 
-def split(states, sequences):
-    return np.split(states.copy(), np.cumsum([len(sequence) for sequence in sequences])[:-1])
+def test_which_code_computes_is_said():
+    """A portable build has chosen a module; a native one has no choice."""
+    said = ready_in(Path("/"))
+    assert said.startswith(("CPU: llama.cpp's code for ", "CPU: llama.cpp as it was built for this machine"))
 
 
-def test_the_facts_are_the_model_s(encoder):
-    assert (encoder.facts.states, encoder.facts.positions, encoder.facts.vocabulary) == (64, 512, 96)
-    assert encoder.facts.device.startswith(("CPU", "GPU"))
+@pytest.mark.parametrize("asked", [cpu_verdict, ggml_version])
+def test_what_is_said_of_the_library_is_text(asked):
+    assert isinstance(asked(), str) and asked()
 
 
-@pytest.mark.parametrize("adapter", [None, "a", "b"])
-def test_states_equal_the_reference_with_the_adapter_merged(encoder, adapter):
-    states = split(encoder.encode(0, adapter, SEQUENCES), SEQUENCES)
-    for sequence, found in zip(SEQUENCES, states, strict=True):
-        assert np.abs(found - expected(adapter, sequence)).max() < TOLERANCE
-
-
-def test_a_sequence_has_the_same_states_alone_and_in_a_mixed_batch(encoder):
-    together = split(encoder.encode(0, "a", SEQUENCES), SEQUENCES)
-    for sequence, found in zip(SEQUENCES, together, strict=True):
-        assert np.abs(found - encoder.encode(0, "a", [sequence])).max() < TOLERANCE
-
-
-def test_adapters_do_not_leak_between_batches(encoder):
-    for adapter in ("a", None, "b", "a", "b", None):
-        found = encoder.encode(0, adapter, SEQUENCES[:1])
-        assert np.abs(found - expected(adapter, SEQUENCES[0])).max() < TOLERANCE
-    assert np.abs(expected("a", SEQUENCES[0]) - expected("b", SEQUENCES[0])).max() > 100 * TOLERANCE
-
-
-def test_lanes_compute_at_the_same_time_with_different_adapters(encoder):
-    def ten_times(lane, adapter):
-        return [encoder.encode(lane, adapter, SEQUENCES[:1]).copy() for _ in range(10)]
-
-    with ThreadPoolExecutor(2) as threads:
-        answers = [threads.submit(ten_times, lane, adapter) for lane, adapter in ((0, "a"), (1, "b"))]
-    for answer, adapter in zip(answers, "ab", strict=True):
-        assert all(np.abs(found - expected(adapter, SEQUENCES[0])).max() < TOLERANCE for found in answer.result())
-
-
-def test_a_sequence_may_be_as_long_as_the_model_allows(encoder):
-    sequence = RNG.integers(5, 96, 512).astype(np.int32)
-    assert np.abs(encoder.encode(0, None, [sequence]) - expected(None, sequence)).max() < TOLERANCE
-
-
-def test_an_unloaded_adapter_is_gone_even_if_it_was_the_last_one_used(files):
-    encoder = LlamaEncoder.open(files / "base.gguf", lanes=2, microbatch_tokens=64, sequences_max=8)
-    encoder.load_adapter("a", files / "a.gguf")
-    encoder.encode(0, "a", SEQUENCES[:1])
-    encoder.unload_adapter("a")
-    encoder.unload_adapter("a")
-    assert np.abs(encoder.encode(0, None, SEQUENCES[:1]) - expected(None, SEQUENCES[0])).max() < TOLERANCE
-    encoder.load_adapter("a", files / "a.gguf")
-
-
-def test_a_file_that_is_no_model_is_refused(tmp_path):
-    (tmp_path / "base.gguf").write_bytes(b"not a model" * 100)
-    with pytest.raises(ModelFileRefused, match="cannot load the base model"):
-        LlamaEncoder.open(tmp_path / "base.gguf", lanes=2, microbatch_tokens=64, sequences_max=8)
-
-
-def test_a_truncated_adapter_is_refused_with_the_library_s_reason(files, encoder, tmp_path):
-    whole = (files / "a.gguf").read_bytes()
-    (tmp_path / "cut.gguf").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(SpecialistFileInvalid, match="not within the file bounds"):
-        encoder.load_adapter("cut", tmp_path / "cut.gguf")
-
-
-def test_an_adapter_for_another_base_is_refused(encoder, tmp_path):
-    other = random_bert(np.random.default_rng(1), states=32)
-    write_lora(tmp_path / "other.gguf", random_lora(np.random.default_rng(1), other))
-    with pytest.raises(SpecialistFileInvalid, match="wrong base model"):
-        encoder.load_adapter("other", tmp_path / "other.gguf")
+def test_without_a_gpu_none_is_found():
+    assert freest_gpu() == ("", 0)

@@ -16,6 +16,8 @@ from pathlib import Path
 
 SCRIPT = Path(__file__).parents[2] / "install.sh"
 VERSION = re.search(r'__version__ = "(.+)"', (SCRIPT.parent / "appliance" / "__init__.py").read_text())[1]
+HOSTNAME = os.uname().nodename
+PURGE = ("--purge", "--yes", "--confirm", HOSTNAME)
 
 # The stand-in command: as much of the contract of `appliance` as the installer relies on.
 COMMAND = r"""
@@ -34,9 +36,49 @@ def main():
         (home / "keys" / "root.key").write_text("not for the installer")
         (home / "home.json").write_text("{}")
     elif command[0] == "doctor":
+        if "--egress" in command:
+            open_way = (home.parent / "open-way").exists()
+            print("PASS  tcp: refused")
+            print(f"egress {'open' if open_way else 'blocked'}; record 7 of the log says so")
+            sys.exit(open_way)
+        if "--capacity" in command:
+            print("this machine serves 5 people at once at 8 tokens a second or more")
+            return
         unwell = (home.parent / "unwell").exists()
-        print("FAIL  disk" if unwell else "ok    disk")
+        print("FAIL  disk" if unwell else "PASS  disk")
+        print("PASS  engine: CPU: no GPU backend; isolation: no network")
+        print("PASS  specialists: 2 of 2 answered")
         sys.exit(unwell)
+    elif command[:2] == ["backup", "create"]:
+        if "--to" not in command:
+            sys.exit("appliance: error: no folder for backups is known")
+        print(command[-1] + "/one.cloister-backup")
+    elif command == ["audit", "verify"]:
+        print("   ok: 7 records")
+    elif command[0] == "tls":
+        tls = home / "tls"
+        tls.mkdir(exist_ok=True)
+        if command[1] == "create":
+            (tls / "server.pem").write_text("made here")
+            (tls / "authority.pem").write_text("the site's")
+            (tls / "authority.names").write_text(command[2] + "\n")
+        elif command[1] == "use":
+            (tls / "server.pem").write_text(pathlib.Path(command[2]).read_text())
+            (tls / "server.key").write_text(pathlib.Path(command[3]).read_text())
+        else:
+            print("names        somewhere\nuntil        2027-12-28\nfingerprint  AB:CD")
+    elif command == ["users", "setup-link"]:
+        print("/setup#one-time-secret")
+"""
+
+
+# The stand-in judge of GPU packs: a pack is fit if it says so.
+GPU_JUDGE = """
+import pathlib, sys
+
+said = (pathlib.Path(sys.argv[1]) / "pack.json").read_text().strip()
+print(said)
+sys.exit(said != "fit")
 """
 
 
@@ -62,6 +104,7 @@ def write_wheelhouse(folder: Path) -> Path:
     folder.mkdir()
     entry = f"cloister_appliance-{VERSION}.dist-info/entry_points.txt"
     product = {
+        "appliance/engine/gpu_pack.py": GPU_JUDGE,
         "stand_in.py": COMMAND.replace("@VERSION@", VERSION),
         entry: "[console_scripts]\nappliance = stand_in:main\n",
     }
@@ -110,7 +153,7 @@ class Site:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=250,
             check=False,
             cwd=self.folder,
             # A setting that would lead pip elsewhere: offline, the installer must not heed it.

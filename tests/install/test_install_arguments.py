@@ -2,9 +2,12 @@
 names every verb and option that the script reads. The script is POSIX: every shell here that is not bash reads it too.
 """
 
+import json
+import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -31,7 +34,7 @@ def test_the_help_names_every_verb_and_option(shell: str) -> None:
     ("arguments", "complaint"),
     [
         ((), "a verb is missing"),
-        (("upgrade",), "unknown verb or option: upgrade"),
+        (("renovate",), "unknown verb or option: renovate"),
         (("install", "--force"), "unknown verb or option: --force"),
         (("install", "uninstall"), "two verbs"),
         (("install", "--prefix"), "--prefix needs a value"),
@@ -49,6 +52,17 @@ def test_the_help_names_every_verb_and_option(shell: str) -> None:
         (("install", "--port", "65536"), "not a number from 1024 to 65535"),
         (("install", "--port", "http"), "not a number from 1024 to 65535"),
         (("install", "--purge"), "--purge belongs to uninstall"),
+        (("uninstall", "--purge", "--yes"), "--confirm HOSTNAME"),
+        (("install", "--host", "ward3;id"), "--host ward3;id: a name or an address"),
+        (("install", "--host", "ward3..example"), "a name or an address"),
+        (("install", "--host", "ward3.example."), "a name or an address"),
+        (("install", "--dry-run", "--answers", "/"), "--answers: cannot read /"),
+        (("install", "--allow-from", "any"), "a network, as 10.20.0.0/16"),
+        (("install", "--tls-cert", "/etc/a.pem"), "--tls-cert and --tls-key belong together"),
+        (("install", "--bundle", "/mnt", "--wheels", "/mnt"), "leave --wheels and --base-model out"),
+        (("install", "--allow-to", "10.0.0.1; accept"), "an address or a network"),
+        (("install", "--trust-fingerprint", "xyz"), "as on paper"),
+        (("install", "--backup-dir", "/mnt/a\nUser=root"), "--backup-dir: use letters"),
     ],
 )
 def test_a_call_that_cannot_be_meant_is_refused(arguments: tuple[str, ...], complaint: str) -> None:
@@ -56,6 +70,44 @@ def test_a_call_that_cannot_be_meant_is_refused(arguments: tuple[str, ...], comp
     assert done.returncode == 2
     assert complaint in done.stderr
     assert "hint: sh install.sh --help" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("--json", "--force"), ("--force", "--json"), ("--prefix", "/a b", "--json"), ()])
+def test_a_refused_call_too_is_one_object_for_scripts(words: tuple[str, ...]) -> None:
+    done = call("install", *words) if words else call("--json")
+    said = json.loads(done.stdout)
+    assert (done.returncode, said["exit_status"], said["outcome"]) == (2, 2, "failed")
+    assert said["error"] and said["error"] in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [("service=maybe", "no such answer: service=maybe"), ("allow-downgrade=no\nport=80", "--port 80: not a number")],
+)
+def test_an_answer_that_cannot_be_meant_is_named_whole(tmp_path: Path, answer: str, complaint: str) -> None:
+    (tmp_path / "answers").write_text(answer)
+    done = call("install", "--answers", str(tmp_path / "answers"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert complaint in done.stderr
+
+
+def test_answers_that_were_written_on_windows_are_read(tmp_path: Path) -> None:
+    (tmp_path / "answers").write_bytes(b"port=8961\r\nallow-to=10.30.0.5\r\n")
+    done = call("unit", "--answers", str(tmp_path / "answers"), "--prefix", str(tmp_path / "program"))
+    assert done.returncode == 0, done.stderr
+    assert "serve --port 8961 --no-setup-link\n" in done.stdout
+    assert "IPAddressAllow=localhost 10.30.0.5\n" in done.stdout
+
+
+def test_who_is_not_root_is_told_to_use_sudo() -> None:
+    assert os.geteuid() == 0, "it takes root to be somebody else"
+    words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-s", "--", "doctor"]
+    with SCRIPT.open() as text:
+        done = subprocess.run(
+            [*words, "--user", "root"], stdin=text, capture_output=True, text=True, timeout=30, cwd="/"
+        )
+    assert done.returncode == 2
+    assert "only root works for another user, root\nhint: run with sudo\n" in done.stderr
 
 
 def test_a_script_cut_off_in_its_download_does_nothing() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.install.install_site import SCRIPT, snapshot
+from tests.install.install_site import PURGE, SCRIPT, snapshot
 
 
 @pytest.mark.long
@@ -29,6 +29,6 @@ def test_an_installation_of_this_checkout_is_well_and_leaves_without_a_trace(tmp
 
     again = subprocess.run(["sh", SCRIPT, "install", *options], capture_output=True, text=True, check=True)
     assert "no change" in again.stdout
-    remove = ["sh", prefix / "install.sh", "uninstall", "--prefix", prefix, "--purge", "--yes"]
+    remove = ["sh", prefix / "install.sh", "uninstall", "--prefix", prefix, *PURGE]
     subprocess.run(remove, check=True)
     assert snapshot(tmp_path) == {}

@@ -1,6 +1,7 @@
 """From nothing to an installation and back: a dry run changes nothing; a second run changes nothing; a run that stopped
 half-way is repeated; a release that is not well is never put to use; two runs cannot collide; uninstall removes what
-was made, keeps the data, and deletes that only when its name is typed. With the real pip and virtual environments.
+was made, keeps the data, and deletes that only when the machine's name is typed. With the real pip and virtual
+environments.
 """
 
 import re
@@ -9,7 +10,7 @@ import stat
 import subprocess
 from pathlib import Path
 
-from tests.install.install_site import VERSION, Site, snapshot
+from tests.install.install_site import HOSTNAME, PURGE, VERSION, Site, snapshot
 
 
 def test_a_dry_run_says_the_plan_and_changes_nothing(site: Site) -> None:
@@ -32,16 +33,21 @@ def test_the_release_is_current_and_its_command_knows_the_data_folder(installed:
 
 
 def test_health_is_checked_after_the_data_folder_is_made(installed: Site) -> None:
-    assert installed.calls()[:2] == ["init --if-missing", "doctor --quick"]
+    assert installed.calls()[:2] == ["init --if-missing", "doctor"]
 
 
 def test_nobody_else_reads_the_data_folder(installed: Site) -> None:
     assert stat.S_IMODE(installed.data.stat().st_mode) == 0o700
 
 
+def test_what_is_imported_is_compiled_because_nothing_may_be_written_there_later(installed: Site) -> None:
+    site = next((installed.prefix / "current/venv/lib").glob("python3.*/site-packages"))
+    assert list((site / "__pycache__").glob("stand_in.*.pyc"))
+
+
 def test_nothing_temporary_stays(installed: Site) -> None:
     assert sorted(path.name for path in installed.prefix.iterdir()) == [
-        ".installed", "bin", "current", "install.sh", "logs", "releases"
+        ".installed", ".settings", "bin", "current", "install.sh", "logs", "next-steps.txt", "releases", "run"
     ]  # fmt: skip
 
 
@@ -70,7 +76,7 @@ def test_another_release_is_not_replaced(installed: Site, tmp_path: Path) -> Non
     done = installed.run("install", "--yes", "--wheels", str(other))
     assert done.returncode == 3
     assert "does not replace it" in done.stderr
-    assert "uninstall" in done.stderr
+    assert "upgrade" in done.stderr
     assert snapshot(installed.folder) == before
 
 
@@ -114,7 +120,7 @@ def test_failed_runs_are_repeated_until_one_succeeds_and_kept_data_is_gone_on_wi
     done = site.run("install", "--yes")
     assert done.returncode == 6
     assert "FAIL  disk" in done.stdout
-    assert sorted(path.name for path in site.prefix.iterdir()) == [".installed", "bin", "logs", "releases"]
+    assert sorted(path.name for path in site.prefix.iterdir()) == [".installed", "bin", "logs", "releases", "run"]
     (release,) = (site.prefix / "releases").iterdir()  # the half-built one is gone
     built = (release / ".complete").stat()
 
@@ -122,7 +128,7 @@ def test_failed_runs_are_repeated_until_one_succeeds_and_kept_data_is_gone_on_wi
     assert site.run("install", "--yes").returncode == 0
     assert (site.prefix / "current").resolve() == release
     assert (release / ".complete").stat() == built  # not built a second time
-    assert site.calls() == ["upgrade", "doctor --quick", "upgrade", "doctor --quick"]
+    assert site.calls()[:4] == ["upgrade", "doctor", "upgrade", "doctor"]
 
     (site.prefix / "bin" / "theirs").write_text("not ours")
     done = site.run("uninstall")
@@ -133,13 +139,49 @@ def test_failed_runs_are_repeated_until_one_succeeds_and_kept_data_is_gone_on_wi
     assert key.stat() == before
 
 
+def test_what_comes_next_is_told_also_where_the_first_run_was_stopped_before_its_end(site: Site) -> None:
+    assert site.run("install", "--yes").returncode == 0
+    steps = site.prefix / "next-steps.txt"
+    recorded = site.manifest.read_text().splitlines(keepends=True)
+    steps.unlink()  # as it is where a run was killed while it looked for its proofs
+    site.manifest.write_text("".join(line for line in recorded if str(steps) not in line))
+    done = site.run("install", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert f"would do   write {steps}" in done.stdout
+    assert "users setup-link" in steps.read_text() and steps.read_text() in done.stdout
+    steps.unlink()  # whoever read it may
+    assert "no change" in site.run("install").stdout
+
+
+def test_of_the_logs_the_newest_stay_and_what_is_not_ours_too(site: Site) -> None:
+    assert site.run("install", "--yes").returncode == 0
+    logs, theirs = site.prefix / "logs", site.prefix / "logs" / "install-notes.log"
+    (newest,) = logs.iterdir()
+    theirs.touch()
+    with site.manifest.open("a") as manifest:
+        for day in range(10, 31):
+            old = logs / f"{'upgrade' if day % 2 else 'install'}-202001{day}T000000Z.log"
+            old.touch()
+            manifest.write(f"file {old}\n")
+    mode = site.manifest.stat().st_mode
+    assert site.run("install", "--yes", "--port", "8944").returncode == 0
+    kept = sorted(path.name.partition("-")[2] for path in logs.iterdir() if path != theirs)
+    assert len(kept) == 20 and newest.exists() and theirs.exists()
+    assert kept[0] == "20200113T000000Z.log"
+    recorded = site.manifest.read_text().splitlines()
+    assert {line for line in recorded if line.startswith(f"file {logs}/")} == {
+        f"file {path}" for path in logs.iterdir() if path != theirs
+    }
+    assert site.manifest.stat().st_mode == mode
+
+
 def test_a_run_told_to_stop_frees_the_lock_and_leaves_nothing_half_way_in_use(site: Site) -> None:
     with subprocess.Popen(site.command("install", "--yes"), stdout=subprocess.PIPE, text=True) as run:
         for line in run.stdout:
             if "doing      build" in line:
                 run.terminate()
     assert run.returncode == 143
-    assert sorted(path.name for path in site.prefix.iterdir()) == [".installed", "bin", "logs", "releases"]
+    assert sorted(path.name for path in site.prefix.iterdir()) == [".installed", "bin", "logs", "releases", "run"]
     subprocess.run(["flock", "-n", site.prefix, "true"], check=True)
     assert site.run("uninstall").returncode == 0
     assert snapshot(site.folder) == {}
@@ -153,14 +195,19 @@ def keep_data_of_an_earlier_installation(site: Site) -> Path:
     return key
 
 
-def test_kept_data_is_deleted_only_when_its_name_is_typed(site: Site) -> None:
+def test_kept_data_is_deleted_only_when_the_name_of_the_machine_is_typed(site: Site) -> None:
     keep_data_of_an_earlier_installation(site)
     before = snapshot(site.folder)
     done = site.run("uninstall", "--purge", stdin="yes\n")
-    assert "nothing was changed" in done.stdout
+    assert done.returncode == 2
+    assert "nothing was changed" in done.stderr
+    done = site.run("uninstall", "--purge", "--yes", "--confirm", f"not-{HOSTNAME}")
+    assert done.returncode == 2
     assert snapshot(site.folder) == before
-    done = site.run("uninstall", "--purge", stdin=f"{site.data}\n")
+    done = site.run("uninstall", "--purge", stdin=f"{HOSTNAME}\n")
     assert done.returncode == 0, done.stderr
+    assert done.stdout.index("destroy the keys") < done.stdout.index("delete the data folder")
+    assert "kept       backups, wherever they are" in done.stdout
     assert snapshot(site.folder) == {}
 
 
@@ -168,12 +215,12 @@ def test_a_folder_that_is_no_data_folder_is_never_purged(site: Site) -> None:
     site.data.mkdir()
     (site.data / "theirs").touch()
     before = snapshot(site.folder)
-    assert site.run("uninstall", "--purge", "--yes").returncode == 0
+    assert site.run("uninstall", *PURGE).returncode == 0
     assert snapshot(site.folder) == before
 
 
 def test_uninstall_of_nothing_says_so(site: Site) -> None:
-    done = site.run("uninstall", "--purge", "--yes")
+    done = site.run("uninstall", *PURGE)
     assert done.returncode == 0
     assert "Nothing is installed" in done.stdout
     assert snapshot(site.folder) == {}
@@ -201,7 +248,7 @@ def test_a_server_in_use_is_not_pulled_away(site: Site) -> None:
     try:
         assert server.stdout.readline() == b"held\n"
         before = snapshot(site.folder)
-        done = site.run("uninstall", "--purge", "--yes")
+        done = site.run("uninstall", *PURGE)
         assert done.returncode == 3
         assert "a server is running" in done.stderr
         assert snapshot(site.folder) == before

@@ -56,3 +56,20 @@ def test_systemd_finds_no_fault_and_little_exposure(unit: str, tmp_path: Path) -
         check=False,
     )
     assert float(re.search(r"exposure level for \S+ (\d+\.\d)", scored.stdout)[1]) <= 2.0
+
+
+@needs_systemd
+@pytest.mark.parametrize("options", [("--backup-dir", "/mnt/backups"), ("--allow-to", "10.20.0.0/16")])
+def test_every_unit_is_scored(site: Site, tmp_path: Path, options: tuple[str, ...]) -> None:
+    for verb, name in (("unit", "cloister.service"), ("firewall-unit", "cloister-firewall.service")):
+        path = tmp_path / name
+        path.write_text(re.sub(r"ExecStart=\S+", "ExecStart=/bin/sh", site.run(verb, *options).stdout))
+        scored = subprocess.run(
+            ["systemd-analyze", "security", "--offline=true", "--no-pager", path], capture_output=True, text=True
+        )
+        assert float(re.search(r"exposure level for \S+ (\d+\.\d)", scored.stdout)[1]) <= 2.0, scored.stdout
+
+
+def test_a_backup_folder_is_the_only_other_place_that_is_written(site: Site) -> None:
+    unit = site.run("unit", "--backup-dir", "/mnt/backups").stdout
+    assert "ReadWritePaths=-/mnt/backups" in settings(unit) and unit.count("ReadWritePaths=") == 2

@@ -44,6 +44,45 @@ def test_no_revision_rewrites_a_frozen_table(script):
     assert offences(script.read_text(), creating=script.stem == CREATING) == []
 
 
+ADDING = {"create_table", "create_index", "f", "add_column"}
+
+
+def takings(source):
+    """What a revision does besides adding; and columns that a release which does not know them could not leave out."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        if isinstance(node.func.value, ast.Name) and node.func.value.id == "op":
+            if node.func.attr not in ADDING:
+                found.append(f"line {node.lineno}: op.{node.func.attr}")
+            if node.func.attr == "add_column" and not _may_be_left_out(node):
+                found.append(f"line {node.lineno}: a column that must be given")
+    return found
+
+
+def _may_be_left_out(add_column):
+    column = next(each for each in add_column.args if isinstance(each, ast.Call))
+    said = {keyword.arg: keyword.value for keyword in column.keywords}
+    needed = isinstance(said.get("nullable"), ast.Constant) and said["nullable"].value is False
+    return not needed or "server_default" in said
+
+
+@pytest.mark.parametrize("script", VERSIONS, ids=lambda path: path.stem)
+def test_a_revision_that_an_earlier_release_can_live_with_only_adds(script):
+    source = script.read_text()
+    names_itself = "\noldest = revision\n" in source
+    assert names_itself or takings(source) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["op.drop_column('account', 'name')", "op.add_column('account', sa.Column('x', sa.Text(), nullable=False))"],
+)
+def test_taking_away_is_noticed(line):
+    assert takings(line)
+
+
 @pytest.mark.parametrize(
     "line",
     [

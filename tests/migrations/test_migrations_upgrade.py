@@ -9,6 +9,7 @@ import re
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import MetaData, inspect, text
 
@@ -16,7 +17,7 @@ import migrations
 from appliance.config import Home
 from appliance.errors import HomeTooNew
 from appliance.storage.database import open_database, reading, writing
-from appliance.storage.revisions import DATABASES, HEAD, REVISIONS, require_current
+from appliance.storage.revisions import DATABASES, FLOOR_TABLE, HEAD, REVISIONS, require_current
 from appliance.storage.tables import FROZEN_TABLES
 
 FROZEN_ROWS = {
@@ -25,7 +26,8 @@ FROZEN_ROWS = {
     "checkpoint": "INSERT INTO checkpoint (size, root, note, t_signed_ms) VALUES (1, zeroblob(32), 'o\n1\nAA\n', 7)",
 }
 
-
+OUTSIDE = ("alembic_version", FLOOR_TABLE)  # what migrations say of themselves
+SCRIPTS = ScriptDirectory(str(migrations.SCRIPTS))
 AUDIT = next(database for database in DATABASES if database.name == "audit")
 
 
@@ -44,7 +46,7 @@ def frozen_rows(home):
 def tables_as_created(connection):
     """Columns, keys and checks of every table, as the database itself states them."""
     rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")).all()
-    return {name: normalised(sql) for name, sql in rows if name != "alembic_version"}
+    return {name: normalised(sql) for name, sql in rows if name not in OUTSIDE}
 
 
 def normalised(sql):
@@ -69,11 +71,13 @@ def test_every_earlier_revision_arrives_at_the_tables_of_the_code(home, start):
         engine = opened(home, database)
         require_current(engine, database.path(home))
         with reading(engine) as connection:
-            context = MigrationContext.configure(connection, opts={"compare_type": True})
+            kept = {"compare_type": True, "include_name": lambda name, kind, _: kind != "table" or name not in OUTSIDE}
+            context = MigrationContext.configure(connection, opts=kept)
             assert compare_metadata(context, database.metadata) == []
             reflected = MetaData()
             reflected.reflect(connection)
-            reflected.remove(reflected.tables["alembic_version"])
+            for name in OUTSIDE:
+                reflected.remove(reflected.tables[name])
             columns = {name: {(c.name, c.nullable, c.primary_key) for c in t.c} for name, t in reflected.tables.items()}
         expected = {t.name: {(c.name, c.nullable, c.primary_key) for c in t.c} for t in database.metadata.sorted_tables}
         assert columns == expected
@@ -147,11 +151,37 @@ def test_a_folder_of_a_later_release_is_refused_before_anything_is_touched(home)
     engine = open_database(home.database, mode="rw")
     with writing(engine) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999_later'"))
+        connection.execute(text(f"UPDATE {FLOOR_TABLE} SET revision = '9999_later'"))
     engine.dispose()
     home.keystore.unlink()
     with pytest.raises(HomeTooNew, match="9999_later"):
         migrations.upgrade(home.root)
     assert not home.keystore.exists()
+
+
+def test_a_folder_of_a_later_release_that_only_added_to_it_is_left_as_it_is(home):
+    migrations.upgrade(home.root)
+    for database in DATABASES:
+        engine = opened(home, database)
+        with writing(engine) as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = '9999_later'"))
+        engine.dispose()
+    before = {database.name: database.path(home).read_bytes() for database in DATABASES}
+    migrations.upgrade(home.root)
+    assert {database.name: database.path(home).read_bytes() for database in DATABASES} == before
+
+
+def test_the_oldest_release_that_a_folder_is_for_is_the_latest_that_a_revision_names(home):
+    scripts = {one.revision: one.module.oldest for one in SCRIPTS.walk_revisions()}
+    assert set(scripts) == set(REVISIONS)
+    assert all(REVISIONS.index(oldest) <= REVISIONS.index(revision) for revision, oldest in scripts.items())
+    migrations.upgrade(home.root)
+    expected = max(scripts.values(), key=REVISIONS.index)
+    for database in DATABASES:
+        engine = opened(home, database)
+        with reading(engine) as connection:
+            assert connection.execute(text(f"SELECT revision FROM {FLOOR_TABLE}")).scalars().all() == [expected]
+        engine.dispose()
 
 
 def test_the_files_are_readable_by_their_owner_alone(home):

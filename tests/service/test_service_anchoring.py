@@ -24,10 +24,10 @@ from appliance.service.anchoring import (
     configured_sinks,
     exposure_of,
 )
-from appliance.service.appliance import open_log
 from appliance.service.audit_verify import verify_unopened
 from appliance.service.doctor import examine
 from appliance.service.events import new_event
+from appliance.service.rooms import open_log
 from appliance.types import Outcome
 
 

@@ -92,6 +92,7 @@ def site(tmp_path_factory, base_model):
         write_classifier(files / "triage.gguf"),
         write_classifier(files / "lazy.gguf", favourite="routine"),
         write_classifier(files / "brief.gguf", input_chars_max=10),
+        write_classifier(files / "foreign.gguf", labels=("eilig", "normal", "unklar")),
         write_tagger(files / "marker.gguf"),
         write_embedder(files / "vectors.gguf"),
     ):
@@ -119,6 +120,8 @@ LETTERS = lines(
     *({"text": f"please hurry {number}", "label": "urgent"} for number in range(6)),
     *({"text": f"no hurry {number}", "label": "routine"} for number in range(2)),
 )
+
+NAMELESS = lines({"text": "on 3 May", "spans": [{"start": 3, "end": 8, "label": "DATE"}]})
 
 
 def judged(appliance: Appliance, request: EvaluationRequest, principal: Principal = ANA):
@@ -191,11 +194,23 @@ def test_names_of_every_origin_are_put_into_the_same_texts(opened):
         (EvaluationRequest("nobody", LETTERS), ANA, SpecialistNotFound),
         (EvaluationRequest("triage", LETTERS, against="nobody"), ANA, SpecialistNotFound),
         (EvaluationRequest("triage", LETTERS, against="marker"), ANA, UnknownOption),
+        (EvaluationRequest("triage", LETTERS, against="foreign"), ANA, UnknownOption),
         (EvaluationRequest("triage", LETTERS, swap_names=True), ANA, UnknownOption),
+        (EvaluationRequest("marker", NAMELESS, swap_names=True), ANA, UnknownOption),
         (EvaluationRequest("triage", b"{}\n"), ANA, GoldInvalid),
         (EvaluationRequest("vectors", LETTERS), ANA, GoldInvalid),
     ],
-    ids=["role", "unknown", "unknown rival", "other task", "no names", "not labelled", "vectors"],
+    ids=[
+        "role",
+        "unknown",
+        "unknown rival",
+        "other task",
+        "other labels",
+        "no names",
+        "no name",
+        "not labelled",
+        "vectors",
+    ],
 )
 def test_refusal_leaves_one_closing_record_and_nothing_runs(opened, request_, principal, error):
     appliance = opened()

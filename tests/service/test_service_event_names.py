@@ -45,7 +45,11 @@ def test_every_event_that_the_code_names_is_in_the_table():
 def test_every_sealed_event_of_the_table_is_recorded_somewhere():
     sources = "".join(path.read_text() for path in MODULES if path.name != "event_names.py")
     constants = {"answer.window": "WINDOW", "request.denied": "DENIED", "appliance.started": "STARTED"}
-    constants |= {"change.voided": "VOIDED", "hold.release_requested": "RELEASE_REQUESTED"}
+    constants |= {
+        "change.voided": "VOIDED",
+        "hold.release_requested": "RELEASE_REQUESTED",
+        "guard.decided": "GUARD_DECIDED",
+    }
     for event in EVENTS.values():
         if event.record_class != "public":
             assert f'"{event.name}"' in sources or constants.get(event.name, "\0") in sources, event.name

@@ -5,7 +5,7 @@ One data folder for each test with its own sequencer; the engine is not started.
 
 import asyncio
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -22,9 +22,9 @@ from appliance.errors import (
     UnknownOption,
 )
 from appliance.service import audit_holds, audit_retention, audit_search
-from appliance.service.appliance import open_accounts
 from appliance.service.audit_search import AuditSearch
 from appliance.service.events import new_event
+from appliance.service.rooms import open_accounts
 from appliance.types import Outcome, Principal
 
 ADMIN = Principal("user:1", "adam", "user", frozenset({"admin"}))
@@ -115,15 +115,15 @@ def test_search_that_cannot_be_meant_is_refused_with_what_to_do_and_not_recorded
 
 
 def test_hold_needs_two_people_and_the_first_request_is_a_record(config):
-    async def work(_directory, log):
+    async def work(directory, log):
         placed = await audit_holds.place_hold(log, ADMIN, subjects=["MRN 1"], classes=[], reason="case-1")
         assert (await audit_holds.release_hold(log, ADMIN, placed.hold)).state == "requested"
         with pytest.raises(SecondPersonNeeded):
             await audit_holds.release_hold(log, ADMIN, placed.hold)
-        (listed,) = await audit_holds.list_holds(log, AUDITOR)
+        (listed,) = await audit_holds.list_holds(directory, log, AUDITOR)
         assert (listed.by, listed.release_requested_by, listed.view.released_seq) == ("user:1", "user:1", None)
         assert (await audit_holds.release_hold(log, AUDITOR, placed.hold)).state == "released"
-        (listed,) = await audit_holds.list_holds(log, AUDITOR)
+        (listed,) = await audit_holds.list_holds(directory, log, AUDITOR)
         assert listed.view.approvals == "user:1,user:2" and listed.release_requested_by is None
         with pytest.raises(Conflict):
             await audit_holds.release_hold(log, ADMIN, placed.hold)
@@ -235,6 +235,9 @@ def test_activity_counts_what_was_recorded_and_refuses_a_window_upside_down(conf
         assert sum(bucket.exchange for bucket in buckets) == 1 and len(buckets) == 4
         with pytest.raises(InvalidRequest):
             await audit_search.show_activity(log, AUDITOR, now, now - timedelta(hours=1), 4)
+        with pytest.raises(InvalidRequest, match="before the year 1"):
+            before_all = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))
+            await audit_search.show_activity(log, AUDITOR, before_all, now, 4)
         with pytest.raises(PermissionDenied):
             await audit_search.show_activity(log, ANA, now - timedelta(hours=1), now, 4)
 

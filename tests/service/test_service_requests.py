@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import migrations
-from appliance.config import Home, load_config
+from appliance.config import Home, LimitsConfig, load_config
 from appliance.errors import (
     ApplianceError,
     AuditUnavailable,
@@ -35,11 +35,18 @@ from appliance.errors import (
     UnknownOption,
 )
 from appliance.service.appliance import Appliance
-from appliance.service.requests import Operation, SpecialistRequest, answer, answer_content, recordable_id
+from appliance.service.requests import (
+    Operation,
+    SpecialistRequest,
+    answer,
+    answer_content,
+    check_texts,
+    recordable_id,
+)
 from appliance.specialists.registry import Registry
 from appliance.specialists.tokenization import WordPiece
 from appliance.storage.database import open_database
-from appliance.types import Outcome, Principal
+from appliance.types import Material, Outcome, Principal
 from tests.service.service_fakes import HeldRegistry, HeldWordPiece, Hold, MemoryLog, ScriptedEngine
 from tests.specialist_files import CLASSES, TAGS, write_answerer, write_classifier, write_embedder, write_tagger
 
@@ -145,6 +152,20 @@ def test_what_is_released_is_what_the_record_of_its_receipt_holds(opened):
     assert closing.content == answer_content(released.value)
     assert opening.content == TEXT.encode()
     assert released.value.redaction.text == "Ana wrote to [EMAIL 1] on Monday."
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"text": "ab\0"}, "the text has a NUL character at offset 2"),
+        ({"text": "a", "about": (("concept", "\0"),)}, "the concept has a NUL character at offset 0"),
+        ({"question": "a", "context": "b\ud800"}, "the context has half of a surrogate pair at offset 1"),
+        ({"sentences": ("a", "\0")}, "sentence 2 has a NUL character at offset 0"),
+    ],
+)
+def test_what_is_no_text_is_named_with_the_part_that_holds_it(parts, said):
+    with pytest.raises(InputNotText, match=said):
+        check_texts(Material(**parts), LimitsConfig())
 
 
 def test_records_in_clear_hold_no_text(opened):

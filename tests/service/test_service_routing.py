@@ -12,7 +12,14 @@ import pytest
 
 import migrations
 from appliance.config import Home, load_config
-from appliance.errors import AuditUnavailable, EngineUnavailable, InputEmpty, NoSpecialistFits, PermissionDenied
+from appliance.errors import (
+    AuditUnavailable,
+    EngineUnavailable,
+    InputEmpty,
+    InvalidRequest,
+    NoSpecialistFits,
+    PermissionDenied,
+)
 from appliance.service.appliance import Appliance
 from appliance.service.requests import SpecialistRequest
 from appliance.service.routing import RouteRequest, answer_routed, route
@@ -182,6 +189,20 @@ def test_auto_that_abstains_runs_nothing_and_says_what_is_missing(opened):
         asyncio.run(answer_routed(appliance, ANA, wanted))
     assert [event.event for event in appliance.audit.events] == ["specialist.route"] * 2
     assert appliance.audit.events[-1].attributes["abstained"] is True
+
+
+def test_what_the_chosen_one_does_not_take_is_said_as_the_routers_choice(opened):
+    with pytest.raises(InvalidRequest, match="the router chose quoter: quoter takes no 'text'") as refused:
+        asyncio.run(answer_routed(opened(), ANA, SpecialistRequest("quoter", router.AUTO)))
+    assert "question" in refused.value.hint
+
+
+def test_a_request_without_anything_is_given_to_nobody(opened):
+    appliance = opened()
+    with pytest.raises(InputEmpty):
+        asyncio.run(answer_routed(appliance, ANA, SpecialistRequest(None, router.AUTO)))
+    assert [event.outcome for event in appliance.audit.events] == [Outcome.REFUSED]
+    assert appliance.engine.loads == []
 
 
 def test_parts_of_a_request_exclude_who_does_not_take_them(opened):

@@ -1,15 +1,18 @@
-"""Who may teach and train, what the log says of it, and what bounds hold: tables that wait, jobs at a time, a run of a
-recipe that needs what is not installed, a process that is ended with whoever waits for it.
+"""Who may teach, what the log says of it, and what bounds hold: tables that wait, jobs at a time, a process that is
+ended with whoever waits for it.
 
 The log is in memory; the processes are real.
 """
 
 import asyncio
+from functools import partial
 
 import pytest
 
+import migrations
 from appliance.config import Home, load_config
 from appliance.errors import (
+    Conflict,
     DeadlineExceeded,
     ExtraMissing,
     InputTooLong,
@@ -17,16 +20,17 @@ from appliance.errors import (
     NotFound,
     PermissionDenied,
     QueueFull,
-    TrainingFailed,
 )
-from appliance.service import training
-from appliance.service.training import RecipeRun, Teaching, TeachRequest, train_recipe
+from appliance.service import recipes, training
+from appliance.service.training import Teaching, TeachRequest
+from appliance.specialists.registry import Registry
+from appliance.storage.database import open_database
 from appliance.types import Outcome, Principal
 from tests.service.service_fakes import MemoryLog
+from tests.specialist_files import REAL_BASE, write_classifier, write_sentence_classifier, write_tagger
 
 UTE = Principal("user:4", "ute", "user", frozenset({"user"}))
 AUDITOR = Principal("user:5", "aude", "user", frozenset({"auditor"}))
-RECIPE = 'id = "bank-intent"\ntask = "classify"\n'
 
 
 @pytest.fixture
@@ -105,30 +109,60 @@ def test_cancelling_ends_the_process(config):
     asyncio.run(work())
 
 
-def recipe_run(tmp_path, text=RECIPE):
-    (tmp_path / "recipe.toml").write_text(text)
-    return RecipeRun(tmp_path / "recipe.toml", tmp_path / "data", tmp_path / "base", tmp_path / "out")
-
-
-def test_a_recipe_without_the_extra_says_how_to_get_it_and_is_recorded(tmp_path):
-    log = MemoryLog()
+def test_a_table_is_not_taught_with_adapters_where_pytorch_is_missing(config, monkeypatch):
+    monkeypatch.setattr(recipes, "extra_installed", lambda: False)
+    log, wanted = MemoryLog(), TeachRequest("", "a-b", lora=True)
     with pytest.raises(ExtraMissing) as missing:
-        asyncio.run(train_recipe(log, UTE, recipe_run(tmp_path), lambda _: None, extra_installed=lambda: False))
-    assert "cloister-appliance[training]" in missing.value.hint
-    assert log.outcomes() == [Outcome.ACCEPTED, Outcome.FAILED]
-    assert log.events[0].attributes["specialist"] == "bank-intent"
+        asyncio.run(training.examine(config, log, UTE, b"text,label\n", wanted))
+    assert "pip install" in missing.value.hint
+    assert [(event.event, event.outcome) for event in log.events] == [("teaching.table", Outcome.REFUSED)]
+    with pytest.raises(ExtraMissing):
+        asyncio.run(training.start(Teaching(config), None, log, UTE, wanted))
 
 
-def test_a_run_that_stops_says_its_last_line(tmp_path):
-    log, heard = MemoryLog(), []
-    with pytest.raises(TrainingFailed, match="train_classifier stopped"):
-        asyncio.run(train_recipe(log, UTE, recipe_run(tmp_path), heard.append, extra_installed=lambda: True))
-    assert heard and log.outcomes() == [Outcome.ACCEPTED, Outcome.FAILED]
+@pytest.mark.parametrize("name", ["auto", "none", "x", "a\n", "complaint-router\n", "Complaints"])
+def test_what_cannot_be_an_id_is_refused_before_anything_is_learned(config, name):
+    log, wanted = MemoryLog(), TeachRequest("", name)
+    with pytest.raises(InvalidRequest) as refused:
+        asyncio.run(training.teach_recorded(config, log, UTE, b"", wanted, "1.0.0", lambda _done, _step: None, {}))
+    assert refused.value.hint and log.events == []
 
 
-@pytest.mark.parametrize("text", ["not toml [", "id = 1\n", 'id = "x"\ntask = "dance"\n'])
-def test_what_is_no_recipe_is_refused_before_anything_is_recorded(tmp_path, text):
-    log = MemoryLog()
-    with pytest.raises(InvalidRequest):
-        asyncio.run(train_recipe(log, UTE, recipe_run(tmp_path, text), lambda _: None))
-    assert log.events == []
+def test_a_job_whose_folder_cannot_be_made_fails_instead_of_running_for_ever(config):
+    class NoVersions:
+        def versions(self, _specialist):
+            return ()
+
+    async def work():
+        config.home.runtime.rmdir()
+        async with training.open_teaching(config) as teaching:
+            table = teaching.keep(b"text,label\n", "account:ute", "0" * 64)
+            view = await training.start(teaching, NoVersions(), MemoryLog(), UTE, TeachRequest(table, "a-router"))
+            job = teaching.jobs[view["job"]]
+            await asyncio.gather(job.task, return_exceptions=True)
+            return job.view()
+
+    view = asyncio.run(work())
+    assert (view["state"], view["step"]) == ("failed", "failed") and "cannot write" in view["error"]["message"]
+
+
+def test_an_id_that_does_something_else_than_label_texts_is_not_taught_over(config, tmp_path):
+    config.home.specialists.mkdir()
+    migrations.upgrade(config.home.root)
+    database = open_database(config.home.database, mode="rw")
+    registry = Registry(database, config.home)
+    writers = {
+        "names": write_tagger,
+        "parts": write_sentence_classifier,
+        "denied": partial(write_classifier, context="required", context_name="concept"),
+        "tickets": write_classifier,
+    }
+    for name, write in writers.items():
+        file = write(tmp_path / f"{name}.gguf", base=REAL_BASE)
+        registry.install(file, trust="administrator")
+    for name in ("names", "parts", "denied"):
+        with pytest.raises(Conflict, match=name):
+            training.next_version(registry, name)
+    assert training.next_version(registry, "tickets") == "0.2.0"
+    assert training.next_version(registry, "never-seen") == "1.0.0"
+    database.dispose()

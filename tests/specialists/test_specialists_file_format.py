@@ -315,7 +315,9 @@ def test_a_file_over_the_bound_is_not_parsed(tmp_path: Path) -> None:
     ("field", "value"),
     [
         ("id", "../etc"),
+        ("id", "bank-intent\n"),
         ("version", "1.0"),
+        ("version", "1.0.0\n"),
         ("labels", ["NAME", "NAME"]),
         ("labels", []),
         ("created", "yesterday"),

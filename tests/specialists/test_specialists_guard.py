@@ -1,14 +1,13 @@
-"""Identifiers never reach the model under `mask`, come back to the one who asked exactly as they were written however
-the answer is cut into pieces, and an answer that is being written is shown no further than what is certain.
+"""Identifiers never reach the model under `mask`, and come back to the one who asked exactly as they were written;
+what was found in one place of a conversation is found in all of it.
 """
 
 import re
-from itertools import pairwise
 
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.specialists.guard import Placeholders, Restorer, mask, release_point, restore
+from appliance.specialists.guard import Placeholders, Value, carry, mask, restore, restored_places
 from appliance.types import Span
 
 NAMES = ("Ana Lima", "Jon Roe", "Bo", "[NAME 1]", "O'Neill")
@@ -65,43 +64,28 @@ def test_masking_and_restoring_gives_the_text_back(parts):
     assert restore(masked.text, masked.placeholders) == text
 
 
-@given(st.lists(pieces, max_size=20), st.lists(st.integers(0, 60), max_size=12))
-@example(["[NAME", " ", "1] "], [5, 6, 7])
-def test_restoring_piece_by_piece_is_restoring_the_whole(parts, cuts):
+@given(st.lists(pieces, max_size=20))
+def test_places_of_what_was_put_back_are_where_it_stands(parts):
     text = "".join(parts)
     placeholders = mask("Ana Lima, Jon Roe", spans_of("Ana Lima, Jon Roe"), Placeholders()).placeholders
-    places = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
-    restorer = Restorer(placeholders)
-    shown = [restorer.feed(text[start:end]) for start, end in pairwise(places)]
-    assert "".join(shown) + restorer.finish() == restore(text, placeholders)
+    shown = restore(text, placeholders)
+    places = restored_places(text, placeholders)
+    assert [shown[span.start : span.end] for span, _ in places] == [placeholders.originals()[put] for _, put in places]
+    assert len(places) == text.count("[NAME 1]") + text.count("[NAME 2]")
 
 
-@given(st.text(st.characters(codec="utf-8"), max_size=200))
-def test_restorer_holds_back_less_than_the_longest_placeholder(text):
-    restorer = Restorer(Placeholders((("NAME", 1, "Ana Lima"),)))
-    shown = "".join(restorer.feed(character) for character in text)
-    assert len(text) - len(shown) <= 41 or "[NAME 1]" in text
+def test_numbers_of_others_are_given_to_nobody():
+    others = Placeholders((("NAME", 1, "Eve Poe"),))
+    assert mask("Ana Lima", spans_of("Ana Lima"), Placeholders(), others.taken()).text == "[NAME 2]"
 
 
-@given(
-    st.lists(st.sampled_from(("Ana Lima", "Jon", "Roe", " ", "word ", ", ", "x" * 30)), max_size=40), st.integers(9, 40)
-)
-def test_streamed_answer_shows_what_the_whole_one_would_and_cuts_no_identifier(parts, lookahead):
-    whole = "".join(parts)
-    expected = spans_of(whole)
-    released, text, shown = 0, "", []
-    for character in whole:
-        text += character
-        point = release_point(text, released, spans_of(text), lookahead=lookahead)
-        assert released <= point <= max(released, len(text) - lookahead)
-        assert not any(span.start < point < span.end for span in expected)
-        shown.append(text[released:point])
-        released = point
-    point = release_point(text, released, spans_of(text), lookahead=lookahead, final=True)
-    assert "".join(shown) + text[released:point] == whole
-
-
-def test_long_word_is_not_held_back_for_ever():
-    text = "y" * 500
-    assert 0 < release_point(text, 0, [], lookahead=100) <= 400
-    assert release_point("short text ", 0, [], lookahead=100) == 0
+def test_value_found_elsewhere_is_found_here_by_the_rules_of_the_detector():
+    known = [Value("NAME", "Hannah Okafor", 1.0), Value("MRN", "48213377", 1.0)]
+    text = "Okafor, MRN 48213377: Okafor disease is unrelated."
+    assert [(text[span.start : span.end], span.label) for span in carry(text, (), known)] == [
+        ("Okafor", "NAME"), ("48213377", "MRN"),
+    ]  # fmt: skip
+    assert [span.start for span in carry(text.lower(), (), known)] == [0, 12]
+    own = (Span(0, 6, "ORGANIZATION", 0.9),)
+    assert carry(text, own, known)[0] == own[0]
+    assert carry("Okafor", (), [Value("NAME", "Hannah Okafor", 0.5)]) == ()

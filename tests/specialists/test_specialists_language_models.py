@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.config import Home, ModelsConfig
-from appliance.errors import ApplianceError, Conflict, HomeFull, ModelFileRefused, ModelNotFound, UnknownOption
-from appliance.specialists.gguf_metadata import MODEL_RULES, parse_gguf
+from appliance.config import GenerationConfig, Home, ModelsConfig
+from appliance.engine.generation.model_file import NO_WRITERS, estimate, read_header
+from appliance.errors import Conflict, HomeFull, ModelFileRefused, ModelNotFound, UnknownOption
+from appliance.service.models import memory_of, read_facts
 from appliance.specialists.language_models.catalogue import read_catalogue
-from appliance.specialists.language_models.facts import WRITERS, facts_of, memory_needed, read_facts
+from appliance.specialists.language_models.facts import ARCHITECTURES, quantization_of
 from appliance.specialists.language_models.library import ModelLibrary, Origin, id_from
 from tests.model_headers import LAYERS, SHARED_HEADS, VOCABULARY, WIDTH, write_model
 from tests.specialist_files import write_tagger
@@ -31,7 +32,7 @@ def tiny(tmp_path_factory):
 def library(tmp_path):
     home = Home(tmp_path / "home")
     home.models.mkdir(parents=True)
-    return ModelLibrary(home, ModelsConfig(disk_free_bytes_min=0))
+    return ModelLibrary(home, ModelsConfig(disk_free_bytes_min=0), read_facts)
 
 
 def files_of(library):
@@ -49,18 +50,19 @@ def test_facts_are_those_of_the_header(tiny):
     assert facts.cache_values_per_token == LAYERS * SHARED_HEADS * 2 * (WIDTH // 4)
 
 
-def test_memory_grows_with_context_and_sequences_and_with_nothing_else(tiny):
-    facts = read_facts(tiny)
-    one, four = (memory_needed(facts, context_tokens=1000, sequences=count) for count in (1, 4))
-    assert one.cache_bytes == 2 * facts.cache_values_per_token * 1000 and four.cache_bytes == 4 * one.cache_bytes
-    assert four.total_bytes - one.total_bytes == 3 * one.cache_bytes
-    assert one.weights_bytes == facts.weights_bytes
+def test_memory_shown_is_the_engine_s_estimate_for_one_conversation(library, tiny):
+    entry = library.add(tiny, ORIGIN, added_by="a")
+    config = GenerationConfig(step_tokens=64)
+    memory = memory_of(config, entry)
+    assert memory.weights == entry.manifest.facts.weights_bytes
+    assert memory.cache == 2 * entry.manifest.facts.cache_values_per_token * 2048  # all that the model has
+    assert memory == estimate(read_header(tiny), slots=1, context_tokens=2048, step_tokens=64)
 
 
 @pytest.mark.parametrize(
     ("metadata", "words"),
     [
-        ({"architecture": "bert"}, ("bert", "does not write")),
+        ({"architecture": "bert"}, ("bert", "cannot generate")),
         ({"architecture": "no-such-thing"}, ("no-such-thing",)),
         ({"split__count": 3}, ("split",)),
         ({"general__type": "mmproj"}, ("mmproj",)),
@@ -92,13 +94,15 @@ def test_every_prefix_of_a_model_is_refused(tiny, tmp_path):
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_changed_header_is_read_or_refused_and_never_anything_else(tiny, data):
+def test_changed_header_is_read_or_refused_and_never_anything_else(tiny, tmp_path_factory, data):
     content = bytearray(tiny.read_bytes())
     for _ in range(data.draw(st.integers(1, 6))):
         content[data.draw(st.integers(0, min(len(content), 4000) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "changed.gguf"
+    path.write_bytes(content)
     try:
-        facts_of(parse_gguf(bytes(content), MODEL_RULES), len(content))
-    except ApplianceError:
+        read_facts(path)
+    except ModelFileRefused:
         pass
 
 
@@ -133,9 +137,9 @@ def test_model_that_does_not_fit_the_disk_is_refused_with_the_figures(tiny, tmp_
     home = Home(tmp_path / "home")
     home.models.mkdir(parents=True)
     with pytest.raises(HomeFull, match="MiB"):
-        ModelLibrary(home, ModelsConfig(disk_free_bytes_min=2**62)).add(tiny, ORIGIN, added_by="a")
+        ModelLibrary(home, ModelsConfig(disk_free_bytes_min=2**62), read_facts).add(tiny, ORIGIN, added_by="a")
     with pytest.raises(ModelFileRefused, match="more than 2000"):
-        ModelLibrary(home, ModelsConfig(file_bytes_max=2000)).add(tiny, ORIGIN, added_by="a")
+        ModelLibrary(home, ModelsConfig(file_bytes_max=2000), read_facts).add(tiny, ORIGIN, added_by="a")
 
 
 def test_changed_file_is_noticed(library, tiny):
@@ -212,6 +216,12 @@ def test_catalogue_offers_models_with_open_licences_small_ones_first():
     assert all(offer.memory_gb > offer.file_gb for offer in offers)
 
 
+def test_storage_is_named_after_the_file_or_after_most_of_its_bytes():
+    assert quantization_of(7, {0: 5}) == "Q8_0" and quantization_of(None, {0: 5, 2: 50}) == "Q4_0"
+    assert quantization_of(10_000, {1: 5}) == "F16"
+
+
 def test_architectures_that_only_read_are_no_writers():
-    assert {"llama", "qwen3", "gemma3", "phi3", "granite"} <= WRITERS
-    assert not {"bert", "clip", "t5", "nomic-bert"} & WRITERS
+    assert {"llama", "qwen3", "gemma3", "phi3", "granite"} <= ARCHITECTURES - NO_WRITERS
+    assert NO_WRITERS - {"jina-bert"} <= ARCHITECTURES  # each is one that the library knows
+    assert not {"bert", "clip", "t5", "nomic-bert"} & (ARCHITECTURES - NO_WRITERS)

@@ -173,6 +173,8 @@ def test_bad_files_are_refused_with_the_reason_and_leave_nothing(registry, engin
     other_base = REAL_BASE.__class__(name="bge", weights_sha256="1" * 64, vocabulary_sha256="2" * 64)
     with pytest.raises(ModelFileRefused, match="another base model"):
         registry.admit(content(base=other_base), ANA)
+    with pytest.raises(ModelFileRefused, match="nobody serves"):
+        registry.admit(content(specialist_id="none"), ANA)
     good = content()
     with pytest.raises(SpecialistFileInvalid, match="labels need"):
         registry.admit(good.replace(b'"unclear"', b'"unc","e"'), ANA)

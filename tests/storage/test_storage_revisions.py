@@ -24,10 +24,13 @@ def engine(tmp_path):
     engine.dispose()
 
 
-def set_revision(engine, revision):
+def set_revision(engine, revision, *, floor=None):
     with writing(engine) as connection:
         connection.execute(text("CREATE TABLE alembic_version (version_num TEXT)"))
         connection.execute(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": revision})
+        if floor is not None:
+            connection.execute(text(f"CREATE TABLE {revisions.FLOOR_TABLE} (revision TEXT)"))
+            connection.execute(text(f"INSERT INTO {revisions.FLOOR_TABLE} VALUES (:floor)"), {"floor": floor})
 
 
 def test_the_list_of_revisions_is_the_history_of_the_migrations(tmp_path):
@@ -50,6 +53,20 @@ def test_a_database_without_tables_is_sent_to_init(engine, tmp_path):
 def test_a_database_of_a_later_release_is_refused(engine, tmp_path):
     set_revision(engine, "9999_from_the_future")
     with pytest.raises(HomeTooNew, match="9999_from_the_future"):
+        revisions.require_current(engine, tmp_path / "a.db")
+    with pytest.raises(HomeTooNew):
+        revisions.refuse_newer(tmp_path / "a.db")
+
+
+def test_a_database_of_a_later_release_that_only_added_to_ours_is_accepted(engine, tmp_path):
+    set_revision(engine, "9999_from_the_future", floor=revisions.HEAD)
+    revisions.require_current(engine, tmp_path / "a.db")
+    revisions.refuse_newer(tmp_path / "a.db")
+
+
+def test_a_database_of_a_later_release_that_needs_one_later_than_ours_is_refused(engine, tmp_path):
+    set_revision(engine, "9999_from_the_future", floor="9998_also")
+    with pytest.raises(HomeTooNew):
         revisions.require_current(engine, tmp_path / "a.db")
     with pytest.raises(HomeTooNew):
         revisions.refuse_newer(tmp_path / "a.db")

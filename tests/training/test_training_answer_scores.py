@@ -64,6 +64,16 @@ def test_the_threshold_separates_what_can_be_separated() -> None:
     assert figures["f1"] == figures["f1_all"] == figures["abstention_accuracy"] == figures["not_found_recall"] == 1.0
 
 
+def test_margins_far_apart_and_of_any_size_are_calibrated_without_overflow() -> None:
+    rng = np.random.default_rng(6)
+    margins = np.concatenate((rng.normal(60, 20, 300), rng.normal(-90, 30, 200)))
+    with np.errstate(all="raise"):
+        cases = [judged("cat", *(["cat"] if n < 300 else []), margin=float(m)) for n, m in enumerate(margins)]
+        figures = metrics(cases, calibrate(cases))
+    assert figures["calibration_error"] < 0.02
+    assert figures["abstention_accuracy"] > 0.98
+
+
 def test_figures_count_what_they_say() -> None:
     sure = Calibration(temperature=1.0, abstain_below=0.5)
     cases = [

@@ -11,7 +11,7 @@ import pytest
 
 from appliance.config import SpecialistsConfig
 from appliance.engine.heads import apply_head
-from appliance.engine.llamacpp import LlamaEncoder
+from appliance.engine.llama_encoder import LlamaEncoder
 from appliance.specialists.file_format import AdapterWeights, read_specialist, write_specialist
 from appliance.specialists.manifest import Calibration
 from appliance.specialists.tasks import answer

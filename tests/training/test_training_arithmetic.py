@@ -8,9 +8,9 @@ pytestmark = pytest.mark.long
 def test_training_uses_bfloat16_exactly_where_the_processor_has_it() -> None:
     import torch
 
-    from appliance.training.arithmetic import autocast, multiplies_bfloat16
+    from appliance.training.arithmetic import CPU, autocast, multiplies_bfloat16
 
-    with autocast():
+    with autocast(CPU):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     found = torch.cpu.get_capabilities()
     assert multiplies_bfloat16() == (found.get("avx512_bf16", False) or found.get("amx_bf16", False))

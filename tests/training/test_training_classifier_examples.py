@@ -10,13 +10,23 @@ from appliance.config import SpecialistsConfig
 from appliance.specialists.manifest import Base, Manifest
 from appliance.specialists.tasks import classify
 from appliance.specialists.tokenization import WordPiece
-from appliance.training.classifier_examples import ClassifierEncoding, document_of, epoch, example_of, pad, target
+from appliance.training.classifier_examples import (
+    ClassifierEncoding,
+    document_of,
+    epoch,
+    example_of,
+    hidden,
+    pad,
+    repeats,
+    target,
+    twice,
+)
 from appliance.training.collections.labelled import Labelled
 from appliance.types import Task
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 WORDPIECE = WordPiece.from_tokens(
-    ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *LETTERS, *(f"##{letter}" for letter in LETTERS))
+    ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{letter}" for letter in LETTERS))
 )
 LABELS = ("one", "two", "three")
 ENCODING = ClassifierEncoding(WORDPIECE, LABELS, window_tokens=16, label_smoothing=0.3)
@@ -29,7 +39,10 @@ def manifest(**fields) -> Manifest:
     return Manifest(base=base, window_tokens=16, licence="none", created="2026-01-01", **common, **fields)
 
 
-@pytest.mark.parametrize(("text", "entity"), [("ab cd", ""), ("ab cd", "xyz"), ("a" * 9, "b" * 3), ("", "")])
+@pytest.mark.parametrize(
+    ("text", "entity"),
+    [("ab cd", ""), ("ab cd", "xyz"), ("a" * 9, "b" * 3), ("", ""), ("ab cd ab", "AB"), ("xaab", "a")],
+)
 def test_a_text_is_trained_as_it_is_served(text: str, entity: str) -> None:
     context = {"context": "optional", "context_name": "entity"}
     served = classify.prepare(text, manifest(**context), WORDPIECE, SpecialistsConfig(), context=entity)
@@ -84,3 +97,40 @@ def test_padding_belongs_to_no_segment_and_states_travel_with_their_example() ->
     assert batch.states is not None
     assert batch.states[:, :, 0].tolist() == [[1, 1, 1, 0, 0, 0, 0, 0], [2] * 8]
     assert pad([short, long]).states is None
+
+
+def test_rare_labels_are_shown_more_often_and_nothing_less_than_once() -> None:
+    common = [example_of(Labelled("a", ("one",)), ENCODING) for _ in range(99)]
+    rare = example_of(Labelled("b", ("two",)), ENCODING)
+    counts = np.bincount(repeats([*common, rare], 0.16, np.random.default_rng(1)), minlength=100)
+    assert counts[:99].tolist() == [1] * 99
+    assert counts[99] == 4  # the root of .16 / .01
+    assert (
+        sum(
+            len(batch.targets)
+            for batch in epoch([*common, rare], batch_size=8, rng=np.random.default_rng(1), rare_below=0.16)
+        )
+        == 103
+    )
+
+
+def test_a_share_of_the_words_is_hidden_and_nothing_that_holds_the_sequence_together() -> None:
+    batch = pad([example_of(Labelled("abcdefgh", ("one",)), ENCODING) for _ in range(300)])
+    special = (WORDPIECE.cls_id, WORDPIECE.sep_id)
+    found = hidden(batch, 0.25, special, WORDPIECE.mask_id, np.random.default_rng(2)).token_ids
+    changed = found != batch.token_ids
+    assert set(found[changed].tolist()) == {WORDPIECE.mask_id}
+    assert not changed[:, 0].any()
+    assert not changed[:, -1].any()
+    assert changed[:, 1:-1].mean() == pytest.approx(0.25, abs=0.03)
+
+
+def test_a_batch_shown_twice_is_two_batches_with_segments_of_their_own() -> None:
+    batch = pad([example_of(Labelled(text, ("one",)), ENCODING) for text in ("a", "bcd")])
+    both = twice(batch)
+    assert both.segments.tolist() == [
+        *batch.segments.tolist(),
+        *np.where(batch.segments >= 0, batch.segments + 2, -1).tolist(),
+    ]
+    for name in ("token_ids", "lengths", "targets"):
+        assert getattr(both, name).tolist() == 2 * getattr(batch, name).tolist()

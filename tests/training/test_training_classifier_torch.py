@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from appliance.engine.heads import apply_head
-from appliance.engine.llamacpp import LlamaEncoder
+from appliance.engine.llama_encoder import LlamaEncoder
 from appliance.specialists.file_format import read_specialist, write_specialist
 from appliance.specialists.manifest import Calibration
 from appliance.training.classifier_examples import ClassifierEncoding, ClassifierExample, document_of, example_of, pad
@@ -148,13 +148,13 @@ def test_a_run_that_was_cut_off_goes_on_after_its_last_epoch_and_ends_in_time(
         schedule = msgspec.structs.replace(recipe.recipe.schedule, epochs=epochs, batch=4)
         return msgspec.structs.replace(recipe.recipe, schedule=schedule)
 
-    fit(classifier(base), scheduled(1), examples(), tmp_path)
+    fit(classifier(base), scheduled(1), examples(), WORDPIECE, tmp_path)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["place"][:2] == (1, 3)
-    fit(classifier(base), scheduled(3), examples(), tmp_path)
+    fit(classifier(base), scheduled(3), examples(), WORDPIECE, tmp_path)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["place"][:2] == (3, 9)
     late = tmp_path / "late"
     late.mkdir()
-    fit(classifier(base), scheduled(1000), examples(), late, seconds_max=1e-9)
+    fit(classifier(base), scheduled(1000), examples(), WORDPIECE, late, seconds_max=1e-9)
     assert torch.load(late / "checkpoint.pt", weights_only=True)["place"][1] == 0
 
 

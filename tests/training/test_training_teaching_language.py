@@ -40,6 +40,12 @@ def test_a_table_in_another_language_is_flagged_with_the_reason(wordpiece, langu
     assert "word pieces a word" in finding.message and OTHERS[language][:20] not in finding.message
 
 
+def test_a_table_in_a_script_without_spaces_is_flagged_too(wordpiece):
+    finding = finding_of(["我的银行卡在超市被拒绝了", "账单金额不正确请退款"] * 5, wordpiece)
+    assert (finding.code, finding.severity, finding.lines) == ("other_language", "warning", (2, 3, 4, 5, 6))
+    assert "not in Latin letters" in finding.message
+
+
 def test_some_texts_of_another_language_are_counted_with_their_lines(wordpiece):
     finding = finding_of([*ENGLISH * 4, OTHERS["russian"], OTHERS["german"]], wordpiece)
     assert (finding.code, finding.count, finding.lines) == ("some_other_language", 2, (18, 19))

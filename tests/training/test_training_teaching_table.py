@@ -73,6 +73,47 @@ def test_mixed_encodings_are_read_and_told_with_their_lines():
     assert (finding.code, finding.severity, finding.lines) == ("mixed_encodings", "warning", (3,))
 
 
+def test_a_mark_before_mixed_encodings_is_no_part_of_the_first_column():
+    content = "\ufefftext,label\nfür,x\n".encode() + "José,y\n".encode("cp1252")
+    table = read_table(content, bytes_max=MAX)
+    assert table.columns == ("text", "label") and table.rows == (("für", "x"), ("José", "y"))
+    assert table.findings[0].message.startswith("the file mixes encodings: 1 lines are UTF-8 and 1 are not")
+
+
+def test_lines_that_end_as_on_old_macs_have_the_delimiter_of_their_header():
+    assert table_of("text;label\rone, two, or three;x\rfour, or five;y\r").rows[0] == ("one, two, or three", "x")
+
+
+def test_blank_lines_before_the_header_are_no_header():
+    table = table_of("\r\n ;\r\ntext;label\r\none;x\r\n")
+    assert (table.columns, table.rows, table.lines) == (("text", "label"), (("one", "x"),), (4,))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-32"])
+def test_a_nul_character_is_refused_wherever_it_stands(encoding):
+    with pytest.raises(InputNotText, match="NUL"):
+        table_of("text,label\n" + "one,x\n" * 20_000 + "t\0wo,y\n", encoding)
+
+
+def test_a_header_that_names_two_columns_alike_is_told():
+    _, findings = learned("text,label,label\none,a,b\ntwo,b,a\nthree,a,b\nfour,b,a\n")
+    (alike,) = [finding for finding in findings if finding.code == "columns_alike"]
+    assert (alike.severity, alike.count) == ("warning", 2) and "the first" in alike.message
+    _, others = learned("text,label,nr,nr\none,a,1,1\ntwo,b,1,1\nthree,a,1,1\n")
+    assert "columns_alike" not in codes(others)  # nothing is read from those
+
+
+def test_a_guess_is_a_column_that_its_name_can_name():
+    rows = "".join(f"{number},please look at request {number} again,{'ab'[number % 2]}\n" for number in range(20))
+    assert guess_columns(table_of(f"what,what,team\n{rows}")) == Columns(text=0, label=2)
+
+
+def test_a_label_that_is_too_long_is_not_told_as_a_text_that_is():
+    _, findings = learned(f"text,label\none,{'x' * 201}\ntwo,a\nthree,b\n", Columns(0, 1))
+    (long,) = [finding for finding in findings if finding.code == "too_long"]
+    assert long.lines == (2,) and "a label of more than 200 characters" in long.message
+
+
 @pytest.mark.parametrize(
     ("content", "error"),
     [

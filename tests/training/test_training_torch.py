@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from appliance.engine.heads import apply_head
-from appliance.engine.llamacpp import LlamaEncoder
+from appliance.engine.llama_encoder import LlamaEncoder
 from appliance.errors import ConfigInvalid
 from appliance.specialists.file_format import read_specialist, write_specialist
 from appliance.specialists.word_shapes import FEATURE_COUNT

@@ -14,6 +14,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 from fake_audit import FakeAudit
+from fake_guard import FakeGuard
+from fake_people import FakePeople
+from fake_site import two_models, well_protected
 from fake_specialists import FakeSpecialists
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -52,13 +55,20 @@ class FakeApi:
     busy: bool = False
     tampered: bool = False
     destroyed: dict[str, dict[str, Any]] = field(default_factory=dict)  # by record id: what destroyed its content
+    protection: dict[str, Any] = field(default_factory=well_protected)
+    capacity: dict[str, Any] = field(default_factory=two_models)
     audit: FakeAudit = field(init=False)
     specialists: FakeSpecialists = field(init=False)
+    guard: FakeGuard = field(init=False)
+    people: FakePeople = field(init=False)
+    PASSWORD: ClassVar = PASSWORD
     FOUND: ClassVar = _FOUND
 
     def __post_init__(self) -> None:
         self.audit = FakeAudit(self)
         self.specialists = FakeSpecialists(self)
+        self.guard = FakeGuard(self)
+        self.people = FakePeople(self)
         routes = [
             Route("/v1/sessions", self.sign_in, methods=["POST"]),
             Route("/v1/sessions/current", self.current, methods=["GET"]),
@@ -71,8 +81,12 @@ class FakeApi:
             Route("/v1/audit/receipts/{record_id}", self.show_receipt),
             Route("/v1/audit/checkpoint", self.checkpoint),
             Route("/v1/audit/verify", self.verify, methods=["POST"]),
+            Route("/v1/system/protection", self.show_protection),
+            Route("/v1/system/capacity", self.show_capacity),
             *self.audit.routes(),
             *self.specialists.routes(),
+            *self.guard.routes(),
+            *self.people.routes(),
             Route("/healthz", lambda _: PlainTextResponse("ok")),
         ]
         self.app = Starlette(routes=routes, exception_handlers={Refusal: lambda _, refusal: refusal.response})
@@ -136,6 +150,16 @@ class FakeApi:
         self.users[body["username"]] = ["admin", "user"]
         return JSONResponse({"user": {"name": body["username"]}}, 201)
 
+    # ---- the site
+
+    async def show_protection(self, request: Request) -> Response:
+        self.audit._caller(request, "auditor", "admin")
+        return JSONResponse(self.protection)
+
+    async def show_capacity(self, request: Request) -> Response:
+        self.audit._caller(request, "auditor", "admin")
+        return JSONResponse(self.capacity)
+
     # ---- text
 
     async def deidentify(self, request: Request) -> Response:
@@ -180,6 +204,8 @@ class FakeApi:
             "event": event,
             "outcome": outcome,
             "actor": actor,
+            "actor_name": None,
+            "actor_gone": False,
             "exchange_id": secrets.token_hex(16),
             "attributes": attributes,
             "has_content": True,
@@ -231,7 +257,8 @@ class FakeApi:
 
     async def verify(self, request: Request) -> Response:
         self._caller(request)
-        self.audit.verified.append("everything" if request.query_params.get("full") == "true" else "new")
+        which = "everything" if request.query_params.get("full") == "true" else "new"
+        self.audit.verified.append(which)
         if self.tampered:
             return JSONResponse(
                 {
@@ -242,9 +269,8 @@ class FakeApi:
                     "messages": ["record 1: leaf hash differs"],
                 }
             )
-        return JSONResponse(
-            {"verdict": "ok", "exit_code": 0, "records": len(self.records), "first_bad_seq": None, "messages": []}
-        )
+        good = {"verdict": "ok", "exit_code": 0, "records": len(self.records), "first_bad_seq": None}
+        return JSONResponse(good | {"messages": [f"what was looked at: {which}"]})
 
     def _receipt(self, record: dict[str, Any]) -> dict[str, Any]:
         size = len(self.records)

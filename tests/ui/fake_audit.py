@@ -207,7 +207,7 @@ class FakeAudit:
             "reason": body["reason"],
             "subjects": len(body["subjects"]),
             "classes": body["classes"],
-            "set": {"seq": len(self.owner.records), "time": _now(), "by": f"user:{name}"},
+            "set": {"seq": len(self.owner.records), "time": _now(), "by": f"user:{name}", "by_name": name},
             "release_requested": None,
             "released": None,
         }
@@ -222,7 +222,7 @@ class FakeAudit:
             raise self.owner.refusal(409, "conflict", "there is no such active hold")
         asked = hold["release_requested"]
         if asked is None:
-            hold["release_requested"] = {"by": f"user:{name}", "time": _now()}
+            hold["release_requested"] = {"by": f"user:{name}", "by_name": name, "time": _now()}
             return JSONResponse({"state": "requested", "by": f"user:{name}"}, 202)
         if asked["by"] == f"user:{name}":
             raise self.owner.refusal(
@@ -280,6 +280,8 @@ class FakeAudit:
                 "grade": "B",
                 "records": records,
                 "time": _now(),
+                "backups": 2,
+                "backups_expire": "2026-12-24T02:00:00Z",
                 "statement": "The keys of these contents were overwritten in the keystore. Copies of the keystore made"
                 " before this time can still open them until they are destroyed too.",
             }

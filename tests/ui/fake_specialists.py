@@ -47,15 +47,30 @@ def card(specialist: str, name: str, task: str, **more: Any) -> dict[str, Any]:
         "sha256": "5b" * 32, "state": "active", "signer": "release", "signed": True,
         "installed_at": "2026-11-23T09:00:00+00:00", "installed_by": "user:d.reed", "approved_by": "user:c.lowe",
         "admitted": "signature", "reason": None, "promoted_by": "user:c.lowe",
-        "approved_at": "2026-11-24T09:00:00+00:00", "promoted_at": "2026-11-24T09:30:00+00:00",
+        "approved_at": "2026-11-24T09:00:00+00:00", "promoted_at": "2026-11-24T09:30:00+00:00", "routing": None,
     } | more  # fmt: skip
+
+
+def routing(*ids: str) -> dict[str, Any]:
+    """How the router found these, as the API tells it: all requests but one reach the right one."""
+    share = {"share": 0.9, "low": 0.85, "high": 0.94, "items": 10}
+    columns = dict.fromkeys((*ids, "(abstains)"), 0)
+    matrix = {one: columns | {one: 9, "(abstains)": 1} for one in ids}
+    found = {"requests": 10 * len(ids), "right": share, "right_of_all": share, "none_declined": share}
+    return found | {"matrix": matrix, "command": "python -m appliance.training.routing.evaluate --data DATA"}
 
 
 def all_cards() -> dict[str, dict[str, Any]]:
     accuracy = [{**card("x", "x", "x")["evaluation"][0], "metrics": {"accuracy": 0.945, "macro_f1": 0.941}}]
     cards = (
-        card("phi-deid", "Clinical de-identifier", "tag", labels=["NAME", "DATE", "MRN"]),
-        card("biomed-ner", "Chemicals and diseases", "tag", labels=["Chemical", "Disease"]),
+        card(
+            "phi-deid", "Clinical de-identifier", "tag", labels=["NAME", "DATE", "MRN"],
+            routing=routing("phi-deid", "bank-intent"),
+        ),
+        card(
+            "biomed-ner", "Chemicals and diseases", "tag", labels=["Chemical", "Disease"],
+            routing=routing("phi-deid", "biomed-ner"),
+        ),
         card("bank-intent", "Banking questions", "classify", labels=["card_arrival", "lost_card"], evaluation=accuracy),
         card(
             "fin-sentiment", "Sentiment of headlines", "classify", labels=["negative", "neutral", "positive"],
@@ -75,18 +90,24 @@ class FakeSpecialists:
     versions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: list[dict[str, Any]] = field(default_factory=list)
+    keys: list[dict[str, Any]] = field(default_factory=list)
 
     def routes(self) -> list[Route]:
         one, version = "/v1/specialists/{id}", "/v1/specialists/{id}/versions/{version}"
         job = "/v1/teaching/jobs/{job}"
         return [
             Route("/v1/specialists", self.list, methods=["GET"]),
+            Route("/v1/specialists", self.install, methods=["POST"]),
+            Route("/v1/specialist-keys", self.list_keys, methods=["GET"]),
+            Route("/v1/specialist-keys", self.trust, methods=["POST"]),
+            Route("/v1/specialist-keys/{name}", self.distrust, methods=["DELETE"]),
             Route("/v1/specialist-versions", self.every_version, methods=["GET"]),
             Route(one, self.show, methods=["GET"]),
             Route(f"{one}/versions", self.list_versions, methods=["GET"]),
             Route(f"{one}/run", self.run, methods=["POST"]),
             Route(f"{one}/rollback", self.roll_back, methods=["POST"]),
             Route(version, self.remove, methods=["DELETE"]),
+            Route(f"{version}/file", self.file, methods=["GET"]),
             Route(f"{version}/{{decision}}", self.decide, methods=["POST"]),
             Route("/v1/route", self.route, methods=["POST"]),
             Route("/v1/teaching/tables", self.table, methods=["POST"]),
@@ -145,6 +166,41 @@ class FakeSpecialists:
         known = self._versions(specialist) if specialist in self.cards else self.versions.setdefault(specialist, [])
         known.insert(0, entry)
         return entry
+
+    async def install(self, request: Request) -> Response:
+        name = f"user:{self._caller(request, 'admin')}"
+        async with request.form() as form:
+            if "signature" not in form and not form.get("reason"):
+                words = "the file is not signed"
+                raise self.owner.refusal(409, "signer_untrusted", words, "send its signature file too")
+            content = (await form["file"].read()).decode()
+        specialist, version = content.split()
+        entry = self.add_version(specialist, version, name)
+        entry |= {"admitted": "signature" if "signature" in form else "decision", "reason": form.get("reason")}
+        return JSONResponse(entry, 201)
+
+    async def file(self, request: Request) -> Response:
+        self._caller(request, "admin")
+        named = "{id}-{version}".format(**request.path_params)
+        headers = {"content-disposition": f'attachment; filename="{named}.zip"'}
+        return Response(f"PK {named}", media_type="application/zip", headers=headers)
+
+    async def list_keys(self, request: Request) -> Response:
+        self._caller(request)
+        return JSONResponse({"data": self.keys})
+
+    async def trust(self, request: Request) -> Response:
+        name, body = f"user:{self._caller(request, 'admin')}", await request.json()
+        if "BEGIN PUBLIC KEY" not in body["public_key"]:
+            raise self.owner.refusal(400, "invalid_request", "that is no public key in PEM", "open the .pem file")
+        added = {"fingerprint": "c4" * 32, "added_at": "2026-11-26T09:00:00+00:00", "added_by": name}
+        self.keys.append({**body, **added})
+        return JSONResponse(self.keys[-1], 201)
+
+    async def distrust(self, request: Request) -> Response:
+        self._caller(request, "admin")
+        self.keys = [key for key in self.keys if key["name"] != request.path_params["name"]]
+        return Response(status_code=204)
 
     async def decide(self, request: Request) -> Response:
         name = f"user:{self._caller(request, 'admin')}"

@@ -37,7 +37,8 @@ def fake_with_controls(attempts: list[str]) -> FakeApi:
                 elif name == "fill":
                     fake.fill(value)
                 elif name == "ask_release":
-                    fake.audit.holds[-1]["release_requested"] = {"by": value, "time": "2026-11-24T09:00:00+00:00"}
+                    asked = {"by": value, "by_name": None, "time": "2026-11-24T09:00:00+00:00"}
+                    fake.audit.holds[-1]["release_requested"] = asked
                 elif name == "expire":
                     fake.audit.retention["exchange"]["expired"] = value
                 elif name == "hostile":
@@ -59,7 +60,8 @@ def fake_with_controls(attempts: list[str]) -> FakeApi:
         files = [str(path) for folder in folders for path in folder.rglob("*") if path.is_file()]
         audit = {name: getattr(fake.audit, name) for name in ("searches", "cancelled", "verified")}
         asked = fake.specialists.asked
-        return JSONResponse({"attempts": attempts, "files": files, "audit": audit, "asked": asked})
+        changed = {"guard": fake.guard.policies, "passwords": fake.people.changed}
+        return JSONResponse({"attempts": attempts, "files": files, "audit": audit, "asked": asked, **changed})
 
     fake.app.router.routes.append(Route("/v1/fake", control, methods=["GET", "POST"]))
     return fake
@@ -68,10 +70,10 @@ def fake_with_controls(attempts: list[str]) -> FakeApi:
 def add_hostile(fake: FakeApi, text: str) -> None:
     """A record and a hold whose every value is `text`."""
     record = fake._append(text, text, text, {text: text})
-    record["exchange_id"] = text
-    asked = {"by": text, "time": text}
+    record |= {"exchange_id": text, "actor_name": text}
+    asked = {"by": text, "by_name": text, "time": text}
     hold = {"hold": "ab" * 8, "reason": text, "subjects": 1, "classes": [text], "released": None}
-    fake.audit.holds = [{**hold, "set": {"seq": 1, "time": text, "by": text}, "release_requested": asked}]
+    fake.audit.holds = [{**hold, "set": {"seq": 1, **asked}, "release_requested": asked}]
 
 
 async def say_when_ready(site: ASGIApp) -> None:

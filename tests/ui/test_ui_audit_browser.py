@@ -1,6 +1,7 @@
 """Guaranteed, as an auditor and an administrator meet it in a browser: a search tells how far it is and can be left;
 content opens for those who may; what destroys asks first, shows what goes, and is refused in the API's words; alarm
-and quarantine are on every audit page in words; hostile values stay text; every page passes axe in both themes.
+and quarantine are on every audit page in words; the site page says what protects it and what to do; hostile values
+stay text; every page passes axe in both themes.
 
 Chromium against a server process over the in-memory API. Every test ends with the recorder's lists empty."""
 
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 from browsing import (
     SCREENSHOTS,
+    WAIT_MS,
     Recorder,
     Server,
     axe_findings,
@@ -21,11 +23,23 @@ from browsing import (
 )
 from fake_api import PASSWORD
 from fake_audit import EXPORT_PIECES, new_exposure
+from fake_site import two_models, unprotected, well_protected
 from playwright.sync_api import Browser, Page, expect
 
 pytestmark = pytest.mark.timeout(600)  # of a busy machine: starting Chromium alone can take a minute
 
-PAGES = ("audit", "audit-search", "audit-activity", "audit-proof", "audit-holds", "audit-retention", "audit-erasure")
+PAGES = (
+    "audit",
+    "audit-search",
+    "audit-activity",
+    "audit-proof",
+    "audit-holds",
+    "audit-retention",
+    "audit-erasure",
+    "site",
+    "identifiers",
+    "people",
+)
 HOSTILE = '<img src=x onerror=window.pwned=1> **b** [x](http://evil.test/) " onclick="window.pwned=2" </button></td>'
 # What Gradio's client says when a page is left while an answer is on its way to it.
 LEAVING = ["AbortError", "network error", "Connection errored out"]
@@ -100,7 +114,7 @@ def test_a_search_ends_by_stop_by_another_search_and_by_leaving_the_page(auditor
         expect(auditor.get_by_role("button", name="Stop")).to_be_enabled()
 
     def left(count: int) -> None:
-        for _ in range(100):
+        for _ in range(WAIT_MS // 100):
             if server.control()["audit"]["cancelled"] == before + count:
                 return
             auditor.wait_for_timeout(100)
@@ -183,7 +197,7 @@ def test_a_hold_is_released_by_two_people_and_the_first_is_named(auditor: Page, 
     dialog.get_by_role("button", name="Ask for the release").click()
     expect(auditor.locator("#holds")).to_contain_text("You asked. Somebody else must approve")
     open_page(admin, "audit-holds")
-    expect(admin.locator("#holds")).to_contain_text("by user:a.stone")
+    expect(admin.locator("#holds")).to_contain_text("by a.stone (user:a.stone)")
     press(admin, "Approve the release")
     admin.get_by_role("dialog").get_by_role("button", name="Release the hold").click()
     expect(admin.locator("#said")).to_contain_text("The hold is released")
@@ -240,6 +254,7 @@ def test_a_subject_is_shredded_after_it_was_typed_twice_and_a_certificate_is_kep
     name, text = saved_text(admin, admin.get_by_role("button", name="Save certificate").click)
     assert re.fullmatch(r"certificate-\d+\.txt", name)
     assert "Subject: case-4471\nContents destroyed: 3\n" in text and "Copies of the keystore" in text
+    assert "Backups that may hold the keys: 2, the last until 2026-12-24\n" in text
 
 
 def test_an_export_arrives_piece_by_piece_and_a_refused_one_says_why(
@@ -288,11 +303,87 @@ def test_activity_shows_its_gap_in_the_plot_in_words_and_in_the_table(auditor: P
 
 def test_verification_is_of_what_is_new_or_of_everything(auditor: Page, server: Server) -> None:
     open_page(auditor, "audit-proof")
-    press(auditor, "Verify what is new")
-    expect(auditor.locator("#verdict")).to_contain_text("verdict ok, code 0")
-    press(auditor, "Verify everything")
-    expect(auditor.locator("#verdict")).to_contain_text("verdict ok, code 0")
+    for name, looked_at in (("Verify what is new", "new"), ("Verify everything", "everything")):
+        press(auditor, name)
+        expect(auditor.locator("#verdict")).to_contain_text(f"looked at: {looked_at}")
+        expect(auditor.locator("#verdict")).to_contain_text("verdict ok, code 0")
     assert server.control()["audit"]["verified"][-2:] == ["new", "everything"]
+
+
+def test_the_site_page_shows_protection_and_capacity_to_auditors_and_administrators_only(
+    auditor: Page, admin: Page, browser: Browser, server: Server, recorder: Recorder
+) -> None:
+    for page in (auditor, admin):
+        open_page(page, "audit")
+        page.get_by_role("link", name="This site").click()
+        expect(page.locator("#protection .stats")).to_contain_text("12 days")
+        expect(page.locator("#protection")).to_contain_text("What to do: appliance tls create NAME")
+        expect(page.locator("#capacity")).to_contain_text("4 people at once at reading speed")
+        expect(page.locator("#capacity table tbody tr")).to_have_count(3)
+        expect(page.locator("#capacity .nothing-yet")).to_contain_text("appliance doctor --capacity medgemma-4b")
+    with new_context(browser, server, recorder) as context:
+        user = context.new_page()
+        sign_in(user)
+        expect(user.get_by_role("link", name="This site")).to_have_count(0)
+        user.goto("/app/site")
+        expect(user.locator("#protection [role=alert]")).to_contain_text("may not do this")
+        expect(user.locator("#capacity [role=alert]")).to_contain_text("may not do this")
+
+
+def test_an_administrator_sets_what_happens_to_identifiers_beside_how_often_they_are_missed(
+    admin: Page, server: Server
+) -> None:
+    open_page(admin, "identifiers")
+    expect(admin.locator("#rules tbody tr")).to_have_count(2)
+    expect(admin.locator("#measured")).to_contain_text("Identifiers that are missed")
+    expect(admin.locator("#measured .evaluation").first).to_contain_text("1.7 %")
+    admin.get_by_label("Workspace", exact=True).fill("icu")
+    admin.get_by_label("Block:").check()
+    press(admin, "Set this policy")
+    dialog = admin.get_by_role("dialog")
+    expect(dialog).to_contain_text("holds for everybody in this workspace from the next question on")
+    dialog.get_by_role("button", name="Cancel").click()
+    expect(admin.locator("#rules tbody tr")).to_have_count(2)
+    press(admin, "Set this policy")
+    dialog.get_by_role("button", name="Set this policy").click()
+    expect(admin.locator("#said")).to_contain_text("icu: block from the next question on.")
+    expect(admin.locator("#rules tbody tr").last).to_contain_text("nobody")
+    admin.get_by_label("Account", exact=True).fill("nobody.here")
+    admin.get_by_label("Into workspace").fill("icu")
+    press(admin, "Put them there")
+    expect(admin.locator("#problem [role=alert]")).to_contain_text("there is no account nobody.here")
+    admin.get_by_label("Account", exact=True).fill("a.stone")
+    press(admin, "Put them there")
+    expect(admin.locator("#said")).to_contain_text("a.stone works in icu from now on.")
+    expect(admin.locator("#rules tbody tr").last).to_contain_text("a.stone")
+    assert server.control()["guard"] == {"default": "allow", "cardiology": "mask", "icu": "block"}
+
+
+def test_an_auditor_sees_every_policy_and_decides_none(auditor: Page) -> None:
+    open_page(auditor, "audit")
+    auditor.get_by_role("link", name="Identifiers").click()
+    expect(auditor.locator("#rules tbody tr").first).to_contain_text("everybody else")
+    expect(auditor.get_by_role("button", name="Set this policy")).to_be_hidden()
+    expect(auditor.locator(".not-for-admin")).to_contain_text("An administrator sets policies")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_site_without_protection_or_figures_says_what_to_do_about_each(
+    browser: Browser, server: Server, recorder: Recorder, scheme: str
+) -> None:
+    hostile = two_models()
+    hostile["data"][0]["capacity"] |= {"device": HOSTILE, "gpu_refused": HOSTILE}
+    server.control(protection=unprotected(), capacity=hostile)
+    with new_context(browser, server, recorder, color_scheme=scheme) as context:
+        page = signed_in_as(context.new_page(), "d.reed")
+        open_page(page, "site")
+        expect(page.locator("#protection .stats")).to_contain_text("never tried")
+        expect(page.locator("#protection .checks .is-warn")).to_have_count(3)
+        expect(page.locator("#protection")).to_contain_text("What to do: set backup.folder in config.toml")
+        expect(page.locator("#capacity")).to_contain_text(HOSTILE)
+        assert page.locator("#capacity img").count() == 0 and page.evaluate("window.pwned") is None
+        assert axe_findings(page) == []
+    server.control(protection=well_protected(), capacity=two_models())
 
 
 def test_hostile_values_in_records_and_holds_stay_text(auditor: Page, server: Server) -> None:

@@ -193,6 +193,8 @@ def test_an_auditor_opens_content_and_is_not_led_to_a_closed_door(
                 "Search",
                 "Activity",
                 "Proof and export",
+                "Identifiers",
+                "This site",
                 "Legal holds",
                 "Retention",
                 "Erasure",
@@ -262,6 +264,7 @@ def test_everything_can_be_reached_by_keyboard(page: Page) -> None:
     expect(page.locator("#main")).to_be_focused()
     page.keyboard.press("Alt+n")
     expect(page.locator("#note textarea")).to_be_focused()
+    expect(page.locator("#note textarea")).to_have_css("outline-style", "solid")  # Gradio shows no focus on fields
     page.keyboard.type("Ruth came.")
     page.keyboard.press("Control+Enter")
     expect(page.locator(".receipt")).to_be_visible()

@@ -109,9 +109,10 @@ def test_hostile_text_in_a_note_adds_no_element(text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_values_of_a_record_stay_values(text: str) -> None:
-    record = dict.fromkeys(("event", "outcome", "actor", "exchange_id", "record_id", "time"), text)
+    named = ("event", "outcome", "actor", "actor_name", "exchange_id", "record_id", "time")
+    record = dict.fromkeys(named, text)
     plain = dict.fromkeys(record, "x")
-    shape = {"seq": 3, "has_content": True, "attributes": {text: text}, "content": text}
+    shape = {"seq": 3, "actor_gone": False, "has_content": True, "attributes": {text: text}, "content": text}
     hostile = Reader(audit_views.record({**record, **shape}, exposure=None, user=AUDITOR))
     calm_record = {**plain, **shape, "attributes": {"x": "x"}, "content": "x"}
     calm = Reader(audit_views.record(calm_record, exposure=None, user=AUDITOR))
@@ -134,6 +135,27 @@ def test_hostile_words_in_a_refusal_or_a_form_stay_text(text: str) -> None:
         assert sum(tag == "script" for tag, _ in read.elements) <= 1
         assert not [name for _, attributes in read.elements for name, _ in attributes if name.startswith("on")]
         assert seen(text).strip() in read.text or seen(text).strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("message", "as_it_is"),
+    [
+        ("the text is empty", False),
+        ("'m.keller' may not do this", True),
+        ("`appliance models list` shows those that are here", True),
+        ("appliance models verify small", True),
+        ("", True),
+    ],
+)
+def test_a_message_that_begins_with_a_name_or_a_command_gets_no_capital_letter(message: str, as_it_is: bool) -> None:
+    refusal = Refused(400, "a_code", message, message or None)
+    documents = (
+        fragment("problem", problem=refusal, signed_out=False),
+        page("login", site="", username="", notice=None, problem=refusal),
+    )
+    for html in documents:
+        classes = [dict(attributes).get("class") for tag, attributes in Reader(html).elements if tag == "strong"]
+        assert ("verbatim" in classes) is as_it_is
 
 
 @st.composite

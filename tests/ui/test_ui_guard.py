@@ -5,6 +5,7 @@ application that tells what reached it; time is a value that the tests move."""
 from __future__ import annotations
 
 import asyncio
+import html
 import json
 from dataclasses import dataclass, field
 
@@ -63,6 +64,7 @@ class Bench:
     pages: Pages
     clock: Clock
     guard: Guard
+    paused: list[float]
 
     def request(self, method: str, path: str, *, cookie: str | None = None, **options) -> httpx.Response:
         headers = {**({"cookie": f"sid={cookie}"} if cookie else {}), **options.pop("headers", {})}
@@ -88,8 +90,38 @@ def make_bench(settings: UiSettings, answer: ASGIApp | None = None) -> Bench:
     sessions = Sessions(Client(fake.app), fresh_s=settings.session_check_s, limit=8, clock=clock)
     chrome = Chrome(settings)
     behind = answer or pages
-    guard = Guard(api=fake.app, pages=behind, sessions=sessions, chrome=chrome, settings=settings, clock=clock)
-    return Bench(fake, pages, clock, guard)
+    paused: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        paused.append(seconds)
+
+    rooms = {"api": fake.app, "pages": behind, "sessions": sessions, "chrome": chrome, "settings": settings}
+    return Bench(fake, pages, clock, Guard(**rooms, clock=clock, pause=pause), paused)
+
+
+def test_an_event_is_taken_when_the_browser_knows_that_the_stream_before_it_ended(bench):
+    cookie = bench.fake.open_session("m.keller")
+    bench.pages.content_type = b"text/event-stream"
+
+    def read(tab: str, piece: bytes) -> None:
+        bench.pages.body = piece
+        assert bench.request("GET", f"/app/gradio_api/queue/data?session_hash={tab}", cookie=cookie).status_code == 200
+
+    def held(tab: str) -> list[float]:
+        bench.paused.clear()
+        assert bench.join(cookie, tab).status_code == 200
+        return bench.paused
+
+    read("tab-that-goes-on", b'data: {"msg":"process_completed","output":"\\"close_stream\\""}\n\n')
+    assert held("tab-that-goes-on") == []
+    read("tab-that-ends", b'data: {"msg":"close_stream","event_id":null}\n\n')
+    assert held("tab-that-ends") == [0.5] and held("tab-that-goes-on") == []
+    bench.clock.now += 0.25
+    assert held("tab-that-ends") == [0.25]
+    bench.clock.now += 0.25
+    assert held("tab-that-ends") == []
+    read("tab-of-later", b'data: {"msg":"close_stream","event_id":null}\n\n')
+    assert len(bench.guard._stream_ends) == 1  # what nobody needs any more is not kept
 
 
 # What Gradio 6.31 serves besides what the two pages use; each was seen to answer somebody who should not get it.
@@ -126,6 +158,14 @@ CLOSED = [
     ("PUT", "/login"),
     ("GET", "/teaching/tables"),
     ("POST", "/teaching/tables/x"),
+    ("GET", "/specialists/files"),
+    ("PUT", "/specialists/files"),
+    ("POST", "/specialists/files/x"),
+    ("POST", "/specialists/phi-deid/1.0.0/file"),
+    ("GET", "/specialists/phi-deid/../file"),
+    ("GET", "/specialists/phi-deid/1.0.0%2F..%2F/file"),
+    ("GET", "/specialists/Phi_Deid/1.0.0/file"),
+    ("GET", "/specialists/phi-deid/1.0.0/file.sig"),
     ("OPTIONS", "/login"),
     ("GET", "/app/assets/../../etc/passwd"),
     ("GET", "/ui/static/../client.py"),
@@ -234,6 +274,30 @@ def test_a_request_body_over_the_limit_is_refused_before_it_is_passed_on(bench: 
     body = json.dumps({"session_hash": "abcdefgh", "data": ["x" * 5000]}).encode()
     answer = bench.request("POST", JOIN, cookie=cookie, content=body, headers=SAME)
     assert (answer.status_code, bench.pages.reached) == (413, [])
+
+
+def test_a_refused_call_of_gradio_says_why_in_the_form_that_its_script_shows(bench: Bench) -> None:
+    cookie, other = bench.fake.open_session("m.keller"), bench.fake.open_session("a.stone")
+    bench.join(other, "abcdefgh")
+    large = bench.request("POST", JOIN, cookie=cookie, content=b"x" * 5000, headers=SAME)
+    foreign = bench.join(cookie, "abcdefgh")
+    bench.fake.busy = True
+    bench.clock.now += 60
+    busy = bench.join(cookie, "ijklmnop")
+    assert [(answer.status_code, answer.json()["detail"]) for answer in (large, foreign, busy)] == [
+        (413, "the request is too large"),
+        (403, "this browser tab belongs to another session; reload the page"),
+        (503, "the server is busy; try again in a moment"),
+    ]
+
+
+def test_a_page_of_a_busy_server_is_a_page_with_a_way_back(bench: Bench) -> None:
+    cookie = bench.fake.open_session("m.keller")
+    bench.fake.busy = True
+    answer = bench.request("GET", "/app/audit?record=ab", cookie=cookie)
+    assert (answer.status_code, answer.headers["content-type"]) == (503, "text/html; charset=utf-8")
+    assert "The server is busy" in answer.text
+    assert 'href="/app/audit?record=ab"' in html.unescape(answer.text)
 
 
 def test_the_body_that_was_checked_is_the_body_that_arrives(bench: Bench) -> None:

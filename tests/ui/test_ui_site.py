@@ -262,6 +262,13 @@ def test_a_table_reaches_the_api_as_it_was_sent_and_comes_back_as_it_was_answere
 
 
 def test_a_table_over_the_limit_is_refused_without_reading_on() -> None:
+    answer, read = sent_without_end(FakeApi(), "m.keller", "/teaching/tables")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "input_too_long")
+    assert read <= 2**20 // 2**16 + 2
+
+
+def sent_without_end(fake: FakeApi, name: str, place: str) -> tuple[httpx.Response, int]:
+    """What a site that takes 1 MiB answers to a file without an end, and how many pieces of 64 KiB it read."""
     read = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -272,10 +279,60 @@ def test_a_table_over_the_limit_is_refused_without_reading_on() -> None:
             yield b"x" * 2**16
 
     async def steps(http: httpx.AsyncClient) -> httpx.Response:
-        await sign_in(http)
+        await sign_in(http, name)
         headers = {"content-type": "multipart/form-data; boundary=x"}
-        return await http.post("/teaching/tables", content=endless(), headers=headers)
+        return await http.post(place, content=endless(), headers=headers)
 
-    answer = visit(FakeApi(), steps, replace(SETTINGS, upload_bytes_max=2**20))
-    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "input_too_long")
+    return visit(fake, steps, replace(SETTINGS, upload_bytes_max=2**20)), read
+
+
+def administered() -> FakeApi:
+    fake = FakeApi()
+    fake.users["c.lowe"] = ["admin"]
+    return fake
+
+
+def test_a_specialist_is_installed_by_an_administrator_and_by_nobody_else_whatever_its_file_is_called() -> None:
+    fake = administered()
+    files = {
+        "file": ("../../etc/<b>passwd</b>.gguf", b"ward-triage 2.0.0", "application/octet-stream"),
+        "signature": ("../x.sig", b"signature"),
+    }
+    place, link = "/specialists/files", "/specialists/ward-triage/2.0.0/file"
+
+    async def steps(http: httpx.AsyncClient) -> list[httpx.Response]:
+        answers = [await http.post(place, files=files), await http.get(link)]
+        await sign_in(http)
+        answers += [await http.post(place, files=files), await http.get(link)]
+        http.cookies.clear()
+        await sign_in(http, "c.lowe")
+        answers.append(await http.post(place, files=files, headers={"sec-fetch-site": "cross-site"}))
+        assert "ward-triage" not in fake.specialists.versions
+        unsigned = {"file": files["file"]}
+        return [*answers, await http.post(place, files=unsigned), await http.post(place, files=files)]
+
+    nobody, led_away, user, kept_back, foreign, unsigned, sent = visit(fake, steps)
+    assert [one.status_code for one in (nobody, led_away, user, kept_back, foreign)] == [401, 303, 403, 403, 403]
+    assert (unsigned.status_code, unsigned.json()["error"]["code"]) == (409, "signer_untrusted")
+    assert (sent.status_code, sent.json()["id"], sent.json()["state"]) == (200, "ward-triage", "awaiting_approval")
+    assert "passwd" not in sent.text + nobody.text + unsigned.text
+    assert [one["version"] for one in fake.specialists.versions["ward-triage"]] == ["2.0.0"]
+
+
+def test_a_specialist_is_handed_out_as_the_api_names_it_and_looking_alone_takes_nothing() -> None:
+    async def steps(http: httpx.AsyncClient) -> tuple[httpx.Response, ...]:
+        await sign_in(http, "c.lowe")
+        link = "/specialists/bank-intent/1.0.0/file"
+        return await http.head(link), await http.get(link)
+
+    looked, taken = visit(administered(), steps)
+    assert (looked.status_code, looked.content) == (200, b"")
+    assert taken.headers["content-disposition"] == 'attachment; filename="bank-intent-1.0.0.zip"'
+    assert taken.headers["cache-control"].startswith("no-store")
+    assert taken.content == b"PK bank-intent-1.0.0"
+
+
+def test_a_specialist_over_the_limit_is_refused_without_reading_on() -> None:
+    answer, read = sent_without_end(administered(), "c.lowe", "/specialists/files")
+    assert (answer.status_code, answer.json()["error"]["message"]) == (413, "the file is larger than 1 MiB")
     assert read <= 2**20 // 2**16 + 2

@@ -18,6 +18,8 @@ from ui.specialist_views import Tried
 ADMIN = SignedIn("c.lowe", ("admin",), "", "", "", "user:5")
 TEXT = "Ruth took 40 mg."
 WAITS = {"state": "awaiting_approval"}
+ADDED = {"added_at": "2026-11-26T09:00:00+00:00"}
+TRUSTED = {"name": "x", "fingerprint": "x", "added_by": "x"}
 ERROR = {"code": "x", "message": "x", "hint": "x"}
 RECEIPT = {"seq": 7, "record_id": "ab" * 16}
 
@@ -49,6 +51,21 @@ def test_an_interval_belongs_to_its_figure_in_both_ways_of_writing_it() -> None:
         assert (shown[0].length, shown[0].from_, shown[0].to) == (94.5, 93.0, 95.7)
         assert [figure.less_is_better for figure in shown] == [False, True, False]
         assert (shown[2].shown, shown[2].length) == ("1\u202f234.5", None)  # no rate: no bar
+
+
+def test_a_card_shows_how_well_the_router_finds_its_specialist_with_the_whole_matrix() -> None:
+    shown = specialist_views.specialist(all_cards()["phi-deid"])
+    assert "Its own requests that reach it" in shown and "85&#46;0 to 94&#46;0" in shown
+    assert shown.count('class="shade-4 is-right"') == 2 and shown.count('class="shade-1"') == 2
+    assert "How well requests find it" not in specialist_views.specialist(all_cards()["doc-answer"])
+
+
+def test_a_warning_of_the_answer_stands_with_it() -> None:
+    answer = {"label": "lost_card", "score": 0.9, "scores": [], "receipt": RECEIPT}
+    found = all_cards()["bank-intent"]
+    assert "findings" not in specialist_views.tried([Tried(found, TEXT, answer)])
+    warned = specialist_views.tried([Tried(found, TEXT, answer | {"warnings": ["It does not look like English"]})])
+    assert "It does not look like English" in warned
 
 
 def test_a_figure_whose_name_ends_like_an_interval_stays_a_figure() -> None:
@@ -118,7 +135,14 @@ def test_two_answers_to_one_text_say_what_they_differ_in_and_one_may_be_a_refusa
 
 
 def test_a_version_offers_only_what_may_be_done_with_it() -> None:
-    entry = {"version": "1.0.0", "sha256": "5b" * 32, "signer": None, "signed": False, "installed_at": "2026-11-26"}
+    entry = {
+        "id": "x",
+        "version": "1.0.0",
+        "sha256": "5b" * 32,
+        "signer": None,
+        "signed": False,
+        "installed_at": "2026-11-26",
+    }
     entry |= dict.fromkeys(("approved_at", "approved_by", "promoted_at", "promoted_by", "reason"))
     entry |= {"admitted": "taught"}
 
@@ -151,6 +175,8 @@ def test_hostile_values_of_a_card_a_table_and_a_report_stay_values(text: str) ->
         (lambda value: teach_views.report({**value, "state": "done", "report": _severe(value["report"])}), job),
         (lambda value: teach_views.report({**value, "state": "failed"}), {"job": "x", "error": ERROR}),
         (lambda value: teach_views.progress({**value, "progress": 0.5, "step": value["job"]}), job),
+        (lambda value: specialist_views.installed(json.dumps(value | WAITS)), {"id": "x", "version": "x"}),
+        (lambda value: specialist_views.trusted_keys({"data": [value | ADDED]}), TRUSTED),
     ):
         hostile, calm = draw(filled(value, text)), draw(filled(value, "x"))
         assert shape(hostile) == shape(calm)
@@ -194,3 +220,22 @@ def test_a_refusal_that_the_browser_carried_keeps_its_words() -> None:
     with pytest.raises(Refused) as caught:
         teach_views.table_of(json.dumps(error))
     assert (caught.value.code, caught.value.message, caught.value.hint) == tuple(error["error"].values())
+    with pytest.raises(Refused) as caught:
+        specialist_views.installed(json.dumps(error))
+    assert (caught.value.code, caught.value.message, caught.value.hint) == tuple(error["error"].values())
+
+
+@pytest.mark.parametrize("carried", ["", "not json", "[]", "3", "{}", '{"id": 3}', "[" * 100_000, None])
+def test_what_is_no_answer_of_an_installation_is_refused(carried: str | None) -> None:
+    with pytest.raises(Refused) as caught:
+        specialist_views.installed(carried)
+    assert caught.value.code == "unreadable_answer"
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [("awaiting_approval", "x 1.0.0 is here and answers nobody yet"), ("active", "had been installed before")],
+)
+def test_what_was_installed_is_said_with_where_it_stands(state: str, said: str) -> None:
+    drawn = specialist_views.installed(json.dumps({"id": "x", "version": "1.0.0", "state": state}))
+    assert said in Reader(drawn).text

@@ -6,10 +6,11 @@ Chromium against a server process over the in-memory API. Every test ends with t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
-from browsing import SCREENSHOTS, Recorder, Server, axe_findings, new_context, sign_in
+from browsing import SCREENSHOTS, Recorder, Server, axe_findings, new_context, saved_text, sign_in
 from fake_specialists import card
 from playwright.sync_api import Browser, Page, expect
 
@@ -59,6 +60,9 @@ def test_a_specialist_is_opened_by_keyboard_tried_and_compared_on_the_same_text(
     page.get_by_role("button", name="Open Chemicals and diseases").press("Enter")
     expect(page.locator("#specialist h2")).to_be_focused()
     expect(page.locator("#specialist")).to_contain_text("97.9 to 98.7")
+    expect(page.locator("#specialist")).to_contain_text("How well requests find it")
+    page.get_by_text("Who was chosen for which requests").click()
+    expect(page.locator("#specialist .matrix tbody tr")).to_have_count(2)
     expect(page.get_by_role("button", name="Make version 1.0.0 active")).to_have_count(0)  # a user decides nothing
     page.get_by_label("Compare with").select_option("phi-deid")
     page.get_by_label("Text", exact=True).fill("Margaret took aspirin.")
@@ -131,6 +135,48 @@ def test_a_version_is_approved_by_another_person_made_active_and_rolled_back(adm
     expect(admin.get_by_role("alert")).to_contain_text("by another person than who installed it")
 
 
+def choose(page: Page, name: str, file: str, content: str) -> None:
+    with page.expect_file_chooser() as chooser:
+        press(page, name)
+    chooser.value.set_files({"name": file, "mimeType": "application/octet-stream", "buffer": content.encode()})
+
+
+def test_a_file_is_installed_and_downloaded_with_its_signature_and_a_key_trusted(
+    admin: Page, recorder: Recorder
+) -> None:
+    recorder.expected += ["409"]
+    admin.goto("/app/specialists")
+    expect(admin.locator(".specialist-cards > li").first).to_be_visible()
+    press(admin, "Install")
+    expect(admin.locator("#announcement")).to_contain_text("Choose the specialist's file first")
+    choose(admin, "Choose the file", "triage.gguf", "ward-triage 2.0.0")
+    expect(admin.locator("#chosen-file")).to_have_text("triage.gguf")
+    press(admin, "Install")
+    expect(admin.get_by_role("alert")).to_contain_text("the file is not signed")
+    choose(admin, "Choose its signature", "triage.gguf.sig", "signature")
+    press(admin, "Install")
+    expect(admin.locator("#install-said")).to_contain_text("ward-triage 2.0.0 is here and answers nobody yet")
+    expect(admin.locator("#chosen-file")).to_have_text("none chosen")
+    expect(admin.locator("#cards .findings")).to_contain_text("ward-triage 2.0.0")
+    open_specialist(admin, "bank-intent", "Banking questions")
+    link = admin.get_by_role("link", name="Download version 1.0.0 with its signature")
+    assert saved_text(admin, link.click) == ("bank-intent-1.0.0.zip", "PK bank-intent-1.0.0")
+    expect(admin.locator("#trusted-keys")).to_contain_text("No key is trusted yet")
+    admin.get_by_label("Name of the key").fill("st-brigid")
+    press(admin, "Trust this key")
+    expect(admin.locator("#keys-said [role=alert]")).to_contain_text("no public key in PEM")
+    choose(admin, "Open .pem", "key.pem", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")
+    expect(admin.get_by_label("Public key (PEM)")).to_have_value(re.compile("AAAA"))
+    press(admin, "Trust this key")
+    expect(admin.locator("#keys-said")).to_contain_text("Signatures of st-brigid count from now on")
+    expect(admin.locator("#trusted-keys h3")).to_have_text("st-brigid")
+    assert axe_findings(admin) == []
+    press(admin, "Trust st-brigid no more")
+    admin.get_by_role("dialog").get_by_role("button", name="Trust it no more").click()
+    expect(admin.locator("#trusted-keys")).to_contain_text("No key is trusted yet")
+    expect(admin.locator("#keys-said")).to_contain_text("Signatures of st-brigid count no more")
+
+
 def test_a_table_is_checked_taught_from_and_submitted_for_approval(page: Page, recorder: Recorder) -> None:
     recorder.expected += ["400"]
     page.get_by_role("link", name="Teach").click()
@@ -183,8 +229,14 @@ def test_both_pages_pass_axe_fit_and_keep_hostile_values_as_text(
             if (overflow := page.evaluate("document.documentElement.scrollWidth - innerWidth")) > 0:
                 findings[f"{name} is wider than the window"] = overflow
 
+        sign_in(page, "c.lowe")
+        open_specialist(page, "phi-deid", HOSTILE)
+        expect(page.locator("#trusted-keys")).to_contain_text("No key is trusted yet")
+        check("specialists-admin")
+        page.get_by_role("button", name="Sign out").click()
         sign_in(page)
         open_specialist(page, "phi-deid", HOSTILE)
+        expect(page.locator("#install-specialist")).to_be_hidden()
         expect(page.locator(".specialist-cards h2").first).to_have_text(HOSTILE)
         page.get_by_label("Compare with").select_option("fin-sentiment")
         page.get_by_label("Text", exact=True).fill("Ruth came.")

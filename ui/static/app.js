@@ -1,8 +1,9 @@
 // Behaviour of the pages that no component has. Served from this origin; no eval, no inline handlers, no requests
-// of its own except "is the page ready yet". Text is read and written as text, never as HTML.
+// of its own except "is the page ready yet" and files for the API. Text is read and written as text, never as HTML.
 "use strict";
 (() => {
   const FILE_BYTES_MAX = 4 * 1024 * 1024;
+  const FOLLOW_PX = 320; // whoever scrolled further up is reading there
   const byId = (id) => document.getElementById(id);
   const field = (id) => document.querySelector(`#${id} textarea, #${id} input`);
   const press = (id) => (byId(id)?.matches("button") ? byId(id) : document.querySelector(`#${id} button`))?.click();
@@ -103,6 +104,47 @@
     }
     sendTable(fields);
   });
+  // A specialist's file and its signature go to this server together; what became of them is drawn by the page.
+  const chosenFiles = { file: null, signature: null };
+  const choose = (part, file) => {
+    chosenFiles[part] = file;
+    byId(`chosen-${part}`).textContent = file?.name ?? "none chosen";
+  };
+  const chooseFile = (part, ending) => {
+    const chooser = document.createElement("input");
+    chooser.type = "file";
+    chooser.accept = ending;
+    chooser.addEventListener("change", () => choose(part, chooser.files[0] ?? null));
+    chooser.click();
+  };
+  const install = async () => {
+    const button = byId("install-specialist");
+    if (!chosenFiles.file) return announce("Choose the specialist's file first.", true);
+    const most = Number(button.dataset.bytesMax);
+    for (const file of Object.values(chosenFiles)) {
+      if (file?.size > most) return announce(`${file.name} is larger than ${Math.floor(most / 1048576)} MiB.`, true);
+    }
+    announce(`${chosenFiles.file.name} is being sent and checked.`);
+    const form = new FormData();
+    for (const [part, file] of Object.entries(chosenFiles)) if (file) form.append(part, file, file.name);
+    const reason = byId("install-reason").value.trim();
+    if (reason) form.append("reason", reason);
+    button.disabled = true;
+    try {
+      const response = await fetch("/specialists/files", { method: "POST", body: form });
+      const answer = await response.text();
+      announce("");
+      if (response.ok) {
+        byId("install-reason").value = "";
+        for (const part of Object.keys(chosenFiles)) choose(part, null);
+      }
+      return fillAndPress("installed", answer, "specialist-installed");
+    } catch {
+      return announce(`${chosenFiles.file.name} did not arrive. Look whether it is still there and choose it again.`, true);
+    } finally {
+      button.disabled = false;
+    }
+  };
   const copy = async () => {
     const source = field("redacted");
     if (!source?.value) return announce("There is no redacted text yet.", true);
@@ -143,6 +185,10 @@
     "open-file": () => openFile("note", ".txt", "text/plain"),
     "open-proof": () => openFile("proof", ".tlog-proof"),
     "open-table": openTable,
+    "open-key": () => openFile("key-pem", ".pem"),
+    "choose-file": () => chooseFile("file", ".gguf"),
+    "choose-signature": () => chooseFile("signature", ".sig"),
+    "install-specialist": install,
     copy,
     save,
   };
@@ -185,11 +231,58 @@
     confirmFirst(button, asks.dataset.confirm ?? asks.textContent, asks.dataset.confirmButton);
   }, true);
 
+  // ---- one line of text that a button needs, asked for in the same kind of dialog
+  const askFor = (button) => {
+    const dialog = document.createElement("dialog");
+    const form = document.createElement("form");
+    form.method = "dialog";
+    const label = document.createElement("label");
+    label.textContent = button.dataset.ask;
+    const input = document.createElement("input");
+    input.maxLength = 120;
+    input.value = button.dataset.given;
+    label.append(input);
+    const row = document.createElement("div");
+    for (const [name, answer] of [["Cancel", ""], ["Save", "yes"]]) {
+      const choice = document.createElement("button");
+      choice.type = answer ? "submit" : "button";
+      choice.value = answer;
+      choice.textContent = name;
+      choice.className = answer ? "act" : "act quiet";
+      if (!answer) choice.addEventListener("click", () => dialog.close(""));
+      row.append(choice);
+    }
+    form.append(label, row);
+    dialog.append(form);
+    dialog.setAttribute("aria-label", button.dataset.ask);
+    dialog.addEventListener("close", () => {
+      const go = dialog.returnValue === "yes";
+      dialog.remove();
+      button.focus();
+      if (go) fillAndPress(button.dataset.fill, input.value, button.dataset.press);
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+    input.select();
+  };
+  const copyText = async (source, what) => {
+    if (!source) return;
+    try {
+      await navigator.clipboard.writeText(source.innerText);
+      announce(`${what ?? "The answer"} was copied.`);
+    } catch {
+      getSelection().selectAllChildren(source); // without TLS the clipboard is closed to scripts
+      announce("Press Ctrl+C to copy the selected text.");
+    }
+  };
+
   // After Gradio has taken over the new value.
   const fillAndPress = (id, value, button) => {
     fill(id, value);
     requestAnimationFrame(() => requestAnimationFrame(() => press(button)));
   };
+  let edited; // which message, as the page says it
+  let followed = null; // the newest drawing of the answer that is being written
   let awaited = null; // the record or specialist that was asked for by pressing: it gets the focus when it is there
   document.addEventListener("click", (event) => {
     const record = event.target.closest?.("[data-open-record]");
@@ -200,9 +293,13 @@
     }
     const narrow = event.target.closest?.("[data-narrow]");
     if (narrow) { fillAndPress(`find-${narrow.dataset.narrow}`, narrow.dataset.value, "search-run"); return; }
+    const asking = event.target.closest?.("[data-ask]");
+    if (asking) { askFor(asking); return; }
     const act = event.target.closest?.("[data-press]");
     if (act?.dataset.press === "specialist-open") awaited = act.dataset.value;
     if (act && !act.matches("select")) { fillAndPress(act.dataset.fill, act.dataset.value, act.dataset.press); return; }
+    const copied = event.target.closest?.("[data-copy]");
+    if (copied) { copyText(byId(copied.dataset.copy), copied.dataset.copied); return; }
     const saved = event.target.closest?.("[data-save]");
     if (saved) {
       download(byId(saved.dataset.save).textContent, saved.dataset.file);
@@ -283,6 +380,18 @@
     if (opened && (opened.dataset.record ?? opened.dataset.opened) === awaited) {
       awaited = null;
       opened.querySelector("h2").focus();
+    }
+    // A message that is to be edited is typed at once; an answer that is being written stays in sight.
+    const editing = document.querySelector("[data-editing]")?.dataset.editing;
+    if (editing !== edited) {
+      edited = editing;
+      if (editing !== undefined) field("chat-text")?.focus();
+    }
+    const live = document.querySelector("[data-live]");
+    if (live && live !== followed) {
+      const hidden = live.getBoundingClientRect().bottom - innerHeight;
+      followed = live;
+      if (hidden > 0 && hidden < FOLLOW_PX) scrollBy(0, hidden + 24);
     }
     // What the page shows can be found again by its address.
     const place = document.querySelector("[data-address]")?.dataset.address;

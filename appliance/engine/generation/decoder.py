@@ -1,4 +1,4 @@
-"""What the generation worker needs of a backend. Two exist: `llamacpp.LlamaDecoder` and `echo.EchoDecoder`.
+"""What the generation worker needs of a backend. Two exist: `llama_decoder.LlamaDecoder` and `echo.EchoDecoder`.
 
 decoder.open(7, sampling, grammar=None, logprobs=None, prompt=3)
 decoder.run(plan)                                 # memory operations, then one forward pass
@@ -9,6 +9,7 @@ decoder.close(7)
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,11 +18,15 @@ from appliance.engine.generation.scheduler import Plan
 from appliance.engine.generation.values import Sampling
 
 DRAFTS_MAX = 4
+GPU_REFUSED = "CPU: the GPU pack is not used: "  # how such a `device` begins
 
 
 @dataclass(frozen=True, slots=True)
 class DecoderFacts:
-    """What a loaded decoder is like. `device` is a sentence. `shares_prefixes`: a slot can be cut to any length."""
+    """What a loaded decoder is like. `device` is a sentence. `shares_prefixes`: a slot can be cut to any length.
+
+    `control`: names of tokens that steer the model; `defined`: of others that are found in every text.
+    """
 
     architecture: str
     vocabulary: int
@@ -32,6 +37,8 @@ class DecoderFacts:
     device: str
     memory_bytes: int
     shares_prefixes: bool
+    control: frozenset[str] = frozenset()
+    defined: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +55,9 @@ class Decoder(Protocol):
     @property
     def facts(self) -> DecoderFacts: ...
 
-    def tokenize(self, text: str, *, special: bool) -> array[int]:
-        """Token ids, with the model's beginning. `special`: names of control tokens become those tokens."""
+    def tokenize(self, pieces: Sequence[tuple[str, bool]]) -> array[int]:
+        """Token ids, with the model's beginning. Each piece by itself; where its flag is set, names of control tokens
+        in it become those tokens."""
 
     def piece(self, token: int) -> bytes:
         """The bytes that a token stands for; none for a control token."""

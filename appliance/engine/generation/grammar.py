@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from appliance.errors import InvalidRequest
 
@@ -28,6 +28,16 @@ DEPTH_MAX = 24
 RULES_MAX = 1000
 ENUM_MAX = 500
 REPEAT_MAX = 200  # of a counted repetition; llama.cpp expands it into that many rules
+CALLS_AT_ONCE_MAX = 8  # of an answer that must be calls
+CallForm = Literal["hermes", "llama", "mistral"]
+
+# What stands before, between and after calls, and what each form names their arguments (`calls.py`).
+_AROUND_CALL: dict[CallForm, tuple[str, str, str]] = {
+    "hermes": ("<tool_call>\n", "\n", "\n</tool_call>"),
+    "llama": ("", "; ", ""),
+    "mistral": ("", ", ", ""),
+}
+_ARGUMENTS: dict[CallForm, str] = {"hermes": "arguments", "llama": "parameters", "mistral": "arguments"}
 
 _NOTES = frozenset(
     "title description default examples $schema $id $comment $defs definitions deprecated readOnly writeOnly".split()
@@ -56,7 +66,10 @@ _PRIMITIVES = {
     "number": 'integer ( "." [0-9]{1,15} )? ( [eE] [-+]? [0-9]{1,2} )?',
     "boolean": '"true" | "false"',
     "null": '"null"',
-    "date": '[0-9]{4} "-" ( "0" [1-9] | "1" [0-2] ) "-" ( "0" [1-9] | [12] [0-9] | "3" [01] )',
+    # Days that every year has, in years that every calendar knows.
+    "date": '[12] [0-9]{3} "-" ( ( "0" [13578] | "1" [02] ) "-" ( day | "29" | "30" | "31" ) '
+    '| ( "0" [469] | "11" ) "-" ( day | "29" | "30" ) | "02-" day )',
+    "day": '"0" [1-9] | "1" [0-9] | "2" [0-8]',
     "time": '( [01] [0-9] | "2" [0-3] ) ":" [0-5] [0-9] ":" [0-5] [0-9] ( "." [0-9]{1,6} )? '
     '( "Z" | [+-] ( [01] [0-9] | "2" [0-3] ) ":" [0-5] [0-9] )',
     "uuid": 'hex{8} "-" hex{4} "-" hex{4} "-" hex{4} "-" hex{12}',
@@ -69,17 +82,37 @@ _WORD = re.compile(r"[a-z]+(?:-[a-z]+)*")
 
 def grammar_of_schema(schema: Mapping[str, Any]) -> str:
     """GBNF for the values that a schema allows. Raises `InvalidRequest` naming the place and the keyword."""
-    try:
-        text = json.dumps(schema)
-    except (TypeError, ValueError, RecursionError):
-        raise InvalidRequest("the JSON schema is no JSON value") from None
-    if len(text) > SCHEMA_CHARS_MAX:
-        raise InvalidRequest(f"the JSON schema has {len(text)} characters, at most {SCHEMA_CHARS_MAX} are taken")
     converter = _Converter(schema)
-    root = converter.rule(schema, "#", (), 0)
-    grammar = "\n".join([f"root ::= {root}", *(f"{name} ::= {body}" for name, body in converter.rules.items()), ""])
-    check_grammar(grammar)
-    return grammar
+    return converter.grammar(converter.root_rule(schema))
+
+
+def grammar_of_calls(
+    tools: Mapping[str, Mapping[str, Any]],
+    form: CallForm,
+    *,
+    parallel: bool,
+    answer: Mapping[str, Any] | None = None,
+) -> str:
+    """GBNF for calls of these tools (the schema of the arguments of each), as a model of this form writes them.
+
+    `answer`: a schema that the text may fit instead. Raises `InvalidRequest` naming the tool.
+    """
+    converter = _Converter({})
+    calls = []
+    before, between, after = _AROUND_CALL[form]
+    for name, parameters in tools.items():
+        try:
+            arguments = converter.root_rule(parameters)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"the tool {name!r} cannot be enforced: {error.message}", hint=error.hint) from None
+        head = f'{{"name": {json.dumps(name)}, "{_ARGUMENTS[form]}": '
+        calls.append(f"{_literal(before + head)} {arguments} {_literal('}' + after)}")
+    call = converter.named(" | ".join(calls))
+    more = f" ( {_literal(between)} {call} ){{0,{CALLS_AT_ONCE_MAX - 1}}}" if parallel else ""
+    root = f'"[" {call}{more} "]"' if form == "mistral" else f"{call}{more}"
+    if answer is not None:
+        root = f"{converter.named(root)} | {converter.root_rule(answer)}"
+    return converter.grammar(root)
 
 
 def check_grammar(grammar: str) -> None:
@@ -109,6 +142,24 @@ class _Converter:
         self._schema = schema
         self._number = 0
 
+    def root_rule(self, schema: Mapping[str, Any]) -> str:
+        """An expression for what a whole schema allows, into which its own references refer."""
+        try:
+            text = json.dumps(schema, allow_nan=False)
+            json.dumps(schema, ensure_ascii=False).encode()  # half a surrogate pair is no character, escaped or not
+        except (TypeError, ValueError, RecursionError):
+            raise InvalidRequest("the JSON schema holds something that is no JSON value") from None
+        if len(text) > SCHEMA_CHARS_MAX:
+            raise InvalidRequest(f"the JSON schema has {len(text)} characters, at most {SCHEMA_CHARS_MAX} are taken")
+        self._schema = schema
+        return self.rule(schema, "#", (), 0)
+
+    def grammar(self, root: str) -> str:
+        """The whole text, checked. `root` is what the rule of this name says."""
+        grammar = "\n".join([f"root ::= {root}", *(f"{name} ::= {body}" for name, body in self.rules.items()), ""])
+        check_grammar(grammar)
+        return grammar
+
     def rule(self, schema: Any, place: str, open_refs: tuple[str, ...], depth: int) -> str:
         """An expression for what `schema` allows. `open_refs` are the references that are being followed."""
         if depth > DEPTH_MAX:
@@ -133,11 +184,11 @@ class _Converter:
             values = schema["enum"]
             if not isinstance(values, list) or not 1 <= len(values) <= ENUM_MAX:
                 raise _refused(f"{place}/enum", f"must be a list of 1 to {ENUM_MAX} values")
-            return self._named(" | ".join(_literal(json.dumps(value)) for value in values))
+            return self.named(" | ".join(_literal(json.dumps(value)) for value in values))
         return self._typed(schema, place, open_refs, depth)
 
     def _typed(self, schema: Mapping[str, Any], place: str, open_refs: tuple[str, ...], depth: int) -> str:
-        kinds = schema.get("type", _implied(schema))
+        kinds = schema.get("type", implied_type(schema))
         kinds = kinds if isinstance(kinds, list) else [kinds]
         if not kinds or any(not isinstance(kind, str) or kind not in _BY_TYPE for kind in kinds):
             raise _refused(f"{place}/type", "must be one of " + ", ".join(sorted(_BY_TYPE)))
@@ -152,7 +203,7 @@ class _Converter:
                 made.append(self._string(schema, place))
             else:
                 made.append(self._primitive(kind))
-        return made[0] if len(made) == 1 else self._named(" | ".join(made))
+        return made[0] if len(made) == 1 else self.named(" | ".join(made))
 
     def _object(self, schema: Mapping[str, Any], place: str, open_refs: tuple[str, ...], depth: int) -> str:
         properties, extra = schema.get("properties"), schema.get("additionalProperties")
@@ -168,22 +219,22 @@ class _Converter:
         more, first = "", ""
         if extra is not None and extra is not False:
             value = self.rule(extra, f"{place}/additionalProperties", open_refs, depth + 1)
-            pair = self._named(f'{self._primitive("string")} ws ":" ws {value}')
-            more = self._named(f'( "," ws {pair} ws )*')
-            first = self._named(f"( {pair} ws {more} )?")
+            pair = self.named(f'{self._primitive("string")} ws ":" ws {value}')
+            more = self.named(f'( "," ws {pair} ws )*')
+            first = self.named(f"( {pair} ws {more} )?")
         for name, inner in reversed(list(properties.items())):
             value = self.rule(inner, f"{place}/properties/{name}", open_refs, depth + 1)
             pair = f'{_literal(json.dumps(name))} ws ":" ws {value} ws'
             if name in required:
-                more, first = self._named(f'"," ws {pair} {more}'), self._named(f"{pair} {more}")
+                more, first = self.named(f'"," ws {pair} {more}'), self.named(f"{pair} {more}")
             else:
-                present = self._named(f"{pair} {more}")
+                present = self.named(f"{pair} {more}")
                 more, first = (
-                    self._named(f'( "," ws {present} ) | {more or _EMPTY}'),
-                    self._named(f"{present} | {first or _EMPTY}"),
+                    self.named(f'( "," ws {present} ) | {more or _EMPTY}'),
+                    self.named(f"{present} | {first or _EMPTY}"),
                 )
         self._primitive("ws")
-        return self._named(f'"{{" ws {first} "}}"')
+        return self.named(f'"{{" ws {first} "}}"')
 
     def _array(self, schema: Mapping[str, Any], place: str, open_refs: tuple[str, ...], depth: int) -> str:
         low, high = _range(schema, place, "minItems", "maxItems")
@@ -193,16 +244,16 @@ class _Converter:
             if not isinstance(items, list) or schema.get("items", False) is not False or not items:
                 raise _refused(f"{place}/prefixItems", "must be a list, beside items: false")
             rules = [self.rule(item, f"{place}/prefixItems/{n}", open_refs, depth + 1) for n, item in enumerate(items)]
-            return self._named('"[" ws ' + ' ws "," ws '.join(rules) + ' ws "]"')
+            return self.named('"[" ws ' + ' ws "," ws '.join(rules) + ' ws "]"')
         if "items" not in schema and low == 0 and high is None:
             return self._primitive("array")
         item = self.rule(schema.get("items", True), f"{place}/items", open_refs, depth + 1)
         if high == 0:
             return '"[" ws "]"'
-        tail = self._named(f'"," ws {item} ws')
+        tail = self.named(f'"," ws {item} ws')
         least, most = max(0, low - 1), "" if high is None else str(high - 1)
         body = f"{item} ws {tail}{{{least},{most}}}" if most else f"{item} ws {tail}{{{least},}}"
-        return self._named(f'"[" ws {body} "]"' if low else f'"[" ws ( {body} )? "]"')
+        return self.named(f'"[" ws {body} "]"' if low else f'"[" ws ( {body} )? "]"')
 
     def _string(self, schema: Mapping[str, Any], place: str) -> str:
         form = schema.get("format")
@@ -211,17 +262,17 @@ class _Converter:
             if form not in _FORMATS or low or high is not None:
                 raise _refused(f"{place}/format", "must be one of " + ", ".join(_FORMATS) + ", without a length")
             parts = ("date", "time") if form == "date-time" else (form,)
-            return self._named('"\\"" ' + ' "T" '.join(map(self._primitive, parts)) + ' "\\""')
+            return self.named('"\\"" ' + ' "T" '.join(map(self._primitive, parts)) + ' "\\""')
         if low == 0 and high is None:
             return self._primitive("string")
-        return self._named(f'"\\"" {self._primitive("char")}{{{low},{"" if high is None else high}}} "\\""')
+        return self.named(f'"\\"" {self._primitive("char")}{{{low},{"" if high is None else high}}} "\\""')
 
     def _alternatives(self, word: str, options: Any, place: str, open_refs: tuple[str, ...], depth: int) -> str:
         if not isinstance(options, list) or not 1 <= len(options) <= (1 if word == "allOf" else ENUM_MAX):
             most = "exactly one schema" if word == "allOf" else f"1 to {ENUM_MAX} schemas"
             raise _refused(f"{place}/{word}", f"must hold {most}")
         rules = [self.rule(option, f"{place}/{word}/{n}", open_refs, depth + 1) for n, option in enumerate(options)]
-        return rules[0] if len(rules) == 1 else self._named(" | ".join(rules))
+        return rules[0] if len(rules) == 1 else self.named(" | ".join(rules))
 
     def _reference(self, reference: Any, place: str, open_refs: tuple[str, ...], depth: int) -> str:
         if not isinstance(reference, str) or not reference.startswith("#"):
@@ -244,7 +295,7 @@ class _Converter:
                 self._primitive(word)
         return name
 
-    def _named(self, body: str) -> str:
+    def named(self, body: str) -> str:
         """A rule of its own, so that nothing is nested in the grammar's text."""
         self._number += 1
         if self._number > RULES_MAX:
@@ -258,11 +309,11 @@ _EMPTY = '""'
 
 
 def _literal(text: str) -> str:
-    """A GBNF literal of exactly this ASCII text, which `json.dumps` has escaped already."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """A GBNF literal of exactly this ASCII text, whose contents `json.dumps` has escaped already."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
-def _implied(schema: Mapping[str, Any]) -> str | None:
+def implied_type(schema: Mapping[str, Any]) -> str | None:
     """The one type whose keywords a schema without a type uses."""
     return next((kind for kind, words in _BY_TYPE.items() if words & schema.keys()), None)
 

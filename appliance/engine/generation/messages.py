@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from appliance.engine.generation.grammar import CallForm
 from appliance.engine.generation.values import GenerationRequest, Message, Sampling, TokenLogprob
 from appliance.engine.protocol import (
     Cancel,
@@ -44,6 +45,7 @@ class StartDecoder(msgspec.Struct, frozen=True, tag="start_decoder"):
     memory_bytes_max: int
     share_prefixes: bool
     speculate: bool
+    gpu_refused: str = ""  # why this worker was told of no GPU pack though one is installed
 
 
 class LoadAdapter(msgspec.Struct, frozen=True, tag="load_adapter"):
@@ -77,7 +79,7 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
 
 
 class DecoderReady(msgspec.Struct, frozen=True, tag="decoder_ready"):
-    """The model is loaded. `isolation` and `device` are sentences for a person."""
+    """The model is loaded. `isolation` and `device` are sentences for a person; `call_form`: how it writes calls."""
 
     architecture: str
     vocabulary: int
@@ -87,6 +89,7 @@ class DecoderReady(msgspec.Struct, frozen=True, tag="decoder_ready"):
     isolation: str
     isolated: bool
     memory_bytes: int
+    call_form: CallForm = "hermes"
 
 
 class Accepted(msgspec.Struct, frozen=True, tag="accepted"):

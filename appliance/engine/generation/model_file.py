@@ -9,6 +9,7 @@ is described in ggml's `docs/gguf.md` (versions 2 and 3, little endian).
 
 from __future__ import annotations
 
+import stat
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +20,11 @@ from appliance.errors import ModelFileRefused
 
 MAGIC = b"GGUF"
 KEYS_MAX, TENSORS_MAX = 4096, 65_536
+HEADER_BYTES_MAX, NAME_BYTES_MAX = 128 * 1024**2, 256
 STRING_BYTES_MAX, ARRAY_MAX = 8 * 1024**2, 4_000_000
+# Most numbers of a model are far below; these have bounds of their own.
+_MOST = {"block_count": 10_000, "context_length": 16 * 1024**2, "attention.key_length": 100_000,
+         "attention.value_length": 100_000}  # fmt: skip
 KV_CELLS_MULTIPLE = 256  # llama.cpp rounds the length of a stream up
 PROCESS_BYTES = 96 * 1024**2  # the interpreter, its libraries, the vocabulary
 
@@ -33,23 +38,21 @@ _BLOCKS: dict[int, tuple[int, int]] = {
     24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2), 34: (256, 54),
     35: (256, 66), 39: (32, 17),
 }  # fmt: skip
-# Encoders, and encoders with a decoder: they have no cache of keys and values as the scheduler needs it.
-_NO_DECODERS = (
-    "bert",
-    "nomic-bert",
-    "nomic-bert-moe",
-    "jina-bert",
-    "neo-bert",
-    "modern-bert",
-    "t5",
-    "t5encoder",
-    "clip",
+# Encoders, encoders with a decoder, and what writes by diffusion or writes sound: they have no cache of keys and values
+# as the scheduler needs it.
+NO_WRITERS = frozenset(
+    "bert clip cogvlm dream eurobert gemma-embedding jina-bert jina-bert-v2 jina-bert-v3 llada llada-moe llama-embed "
+    "modern-bert neo-bert nomic-bert nomic-bert-moe pangu-embedded t5 t5encoder wavtokenizer-dec".split()
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ModelHeader:
-    """The facts that serving needs. `parameters` counts weights; `weight_bytes` is what they take."""
+    """The facts that serving needs. `parameters` counts weights; `weight_bytes` is what they take.
+
+    `file_type`: the number under which llama.cpp knows how the file is stored, where it says so; `kind_bytes`: how many
+    bytes are stored in each type of tensor, by its number.
+    """
 
     architecture: str
     name: str
@@ -64,8 +67,12 @@ class ModelHeader:
     positions: int
     parameters: int
     weight_bytes: int
+    file_bytes: int
+    file_type: int | None
+    kind_bytes: Mapping[int, int]
     chat_template: str | None
     licence: str | None
+    author: str | None
     metadata: Mapping[str, Any]  # scalars and short texts; arrays are left out
 
 
@@ -105,6 +112,8 @@ def gpu_layers(header: ModelHeader, need: MemoryEstimate, free_bytes: int) -> in
 def read_header(path: Path) -> ModelHeader:
     """Read and check the header. Raises `ModelFileRefused` naming what is wrong with which file."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for somebody who writes
+            raise ModelFileRefused(f"{path.name} is no file", hint="name a .gguf file")
         with path.open("rb") as file:
             size = path.stat().st_size
             return _read(file, size, path.name)
@@ -120,6 +129,10 @@ class _Short(Exception):
 
 class _Malformed(Exception):
     """The file announces what cannot be. The text says what."""
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(what)
+        self.hint = hint
 
 
 def _read(file: BinaryIO, size: int, name: str) -> ModelHeader:
@@ -137,53 +150,60 @@ def _read(file: BinaryIO, size: int, name: str) -> ModelHeader:
         values: dict[str, Any] = {}
         counts: dict[str, int] = {}
         for _ in range(keys):
-            key = _string(file)
+            key = _string(file, NAME_BYTES_MAX)
+            if key in values:
+                raise _Malformed(f"has the key {key[:64]!r} twice")
             (kind,) = _unpack(file, "<I")
             values[key] = _value(file, kind, key, counts)
-        parameters, weight_bytes, end = _tensors(file, tensors)
-        alignment = int(values.get("general.alignment", 32))
-        if not 1 <= alignment <= 1 << 20:
-            raise _Malformed(f"asks for an alignment of {alignment}")
+        alignment = values.get("general.alignment", 32)
+        if not isinstance(alignment, int) or not 1 <= alignment <= 1 << 20:
+            raise _Malformed("asks for an impossible alignment")
+        weights = _tensors(file, tensors, alignment)
         start = -(-file.tell() // alignment) * alignment
-        if start + end > size:
-            raise _Short(f"it has {size} bytes and needs {start + end}")
-        return _facts(values, counts, parameters, weight_bytes)
+        if start + weights.end > size:
+            raise _Short(f"it has {size} bytes and needs {start + weights.end}")
+        return _facts(values, counts, weights, size)
     except _Short as short:
         raise ModelFileRefused(f"the model file {name} is truncated: {short}", hint="fetch or copy it again") from None
     except _Malformed as error:
-        raise ModelFileRefused(
-            f"the model file {name} {error}", hint="fetch it again from a source you trust"
-        ) from None
+        hint = error.hint or "fetch it again from a source you trust"
+        raise ModelFileRefused(f"the model file {name} {error}", hint=hint) from None
 
 
-def _facts(values: dict[str, Any], counts: dict[str, int], parameters: int, weight_bytes: int) -> ModelHeader:
-    architecture = values.get("general.architecture")
-    if not isinstance(architecture, str):
-        raise _Malformed("does not name its architecture")
-    if architecture in _NO_DECODERS or values.get("general.type") == "adapter":
-        what = "an adapter" if values.get("general.type") == "adapter" else f"of the architecture {architecture}"
-        raise _Malformed(f"is {what}, which cannot generate text")
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    """What the descriptions of the tensors come to. `end`: where the last one ends, counted from the first."""
+
+    parameters: int
+    kind_bytes: Mapping[int, int]
+    end: int
+
+
+def _facts(values: dict[str, Any], counts: dict[str, int], weights: _Weights, file_bytes: int) -> ModelHeader:
+    architecture = _architecture(values)
+    if not weights.parameters:
+        raise _Malformed("holds no weights")
 
     def number(key: str, default: int | None = None) -> int:
         value = values.get(f"{architecture}.{key}", default)
         if isinstance(value, list):
             value = max(value, default=0)
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= 1 << 31:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= _MOST.get(key, 10_000_000):
             raise _Malformed(f"has no usable {architecture}.{key}")
         return value
 
     layers, states, heads = number("block_count"), number("embedding_length"), number("attention.head_count")
-    if layers > 10_000:
-        raise _Malformed(f"announces {layers} layers")
     own = values.get(f"{architecture}.attention.head_count_kv", heads)
     heads_kv = tuple(own) if isinstance(own, list) else (own,) * layers
     if len(heads_kv) != layers or any(not isinstance(count, int) or not 0 <= count <= 1 << 20 for count in heads_kv):
         raise _Malformed(f"has no usable {architecture}.attention.head_count_kv")
     vocabulary = counts.get("tokenizer.ggml.tokens") or number("vocab_size")
     template, licence = values.get("tokenizer.chat_template"), values.get("general.license")
+    author = values.get("general.author") or values.get("general.organization")
+    file_type = values.get("general.file_type")
     return ModelHeader(
         architecture=architecture,
-        name=str(values.get("general.name", ""))[:200],
+        name=str(values.get("general.name", ""))[:300],
         layers=layers,
         states=states,
         heads=heads,
@@ -193,10 +213,14 @@ def _facts(values: dict[str, Any], counts: dict[str, int], parameters: int, weig
         inner=number("feed_forward_length", 4 * states),
         vocabulary=vocabulary,
         positions=number("context_length"),
-        parameters=parameters,
-        weight_bytes=weight_bytes,
+        parameters=weights.parameters,
+        weight_bytes=sum(weights.kind_bytes.values()),
+        file_bytes=file_bytes,
+        file_type=file_type if isinstance(file_type, int) else None,
+        kind_bytes=weights.kind_bytes,
         chat_template=template if isinstance(template, str) else None,
         licence=licence if isinstance(licence, str) else None,
+        author=author if isinstance(author, str) else None,
         metadata={
             key: value
             for key, value in values.items()
@@ -205,11 +229,35 @@ def _facts(values: dict[str, Any], counts: dict[str, int], parameters: int, weig
     )
 
 
-def _tensors(file: BinaryIO, count: int) -> tuple[int, int, int]:
-    """Number of weights, their bytes, and where the last tensor ends, counted from the first."""
-    parameters = weight_bytes = end = 0
+def _architecture(values: dict[str, Any]) -> str:
+    """The architecture of a whole model that writes."""
+    kind = values.get("general.type", "model")
+    if kind != "model":
+        what = "an adapter, which cannot generate text" if kind == "adapter" else f"of the type {str(kind)[:32]!r}"
+        raise _Malformed(f"is {what}", "a specialist is installed with: appliance specialists install")
+    architecture = values.get("general.architecture")
+    if not isinstance(architecture, str) or not architecture.isprintable() or len(architecture) > 64:
+        raise _Malformed("does not name its architecture")
+    if architecture in NO_WRITERS:
+        raise _Malformed(
+            f"is of the architecture {architecture}, which cannot generate text",
+            "choose a decoder that llama.cpp runs, such as llama, qwen3, gemma3, phi3 or granite",
+        )
+    if values.get("split.count", 0) not in (0, 1):
+        raise _Malformed(
+            "is one part of a model that was split",
+            "join the parts with llama.cpp's `llama-gguf-split --merge`, or choose a file that is whole",
+        )
+    return architecture
+
+
+def _tensors(file: BinaryIO, count: int, alignment: int) -> _Weights:
+    """The descriptions of all tensors; none may lie in another."""
+    parameters = end = 0
+    kind_bytes: dict[int, int] = {}
+    names: set[str] = set()
     for _ in range(count):
-        _string(file)
+        name = _string(file, NAME_BYTES_MAX)
         (dimensions,) = _unpack(file, "<I")
         if not 1 <= dimensions <= 4:
             raise _Malformed(f"has a tensor of {dimensions} dimensions")
@@ -225,11 +273,14 @@ def _tensors(file: BinaryIO, count: int) -> tuple[int, int, int]:
         block, block_bytes = _BLOCKS[kind]
         if shape[0] % block:
             raise _Malformed("has a tensor whose rows are no whole blocks")
+        if name in names or offset % alignment or offset < end:
+            raise _Malformed("has a tensor twice, or one that lies in another")
+        names.add(name)
         taken = elements // block * block_bytes
         parameters += elements
-        weight_bytes += taken
-        end = max(end, offset + taken)
-    return parameters, weight_bytes, end
+        kind_bytes[kind] = kind_bytes.get(kind, 0) + taken
+        end = offset + taken
+    return _Weights(parameters, kind_bytes, end)
 
 
 def _value(file: BinaryIO, kind: int, key: str, counts: dict[str, int]) -> Any:
@@ -237,7 +288,7 @@ def _value(file: BinaryIO, kind: int, key: str, counts: dict[str, int]) -> Any:
     if kind in _SCALARS:
         return _unpack(file, _SCALARS[kind])[0]
     if kind == _STRING:
-        return _string(file)
+        return _string(file, STRING_BYTES_MAX)
     if kind != _ARRAY:
         raise _Malformed(f"has a value of the unknown type {kind}")
     inner, count = _unpack(file, "<IQ")
@@ -257,9 +308,9 @@ def _value(file: BinaryIO, kind: int, key: str, counts: dict[str, int]) -> Any:
     return list(_unpack(file, f"<{count}{form}"))
 
 
-def _string(file: BinaryIO) -> str:
+def _string(file: BinaryIO, bytes_max: int) -> str:
     (length,) = _unpack(file, "<Q")
-    if length > STRING_BYTES_MAX:
+    if length > bytes_max:
         raise _Malformed(f"has a text of {length} bytes")
     return _exactly(file, length).decode(errors="replace")
 
@@ -275,6 +326,8 @@ def _unpack(file: BinaryIO, form: str) -> tuple[Any, ...]:
 
 
 def _exactly(file: BinaryIO, count: int) -> bytes:
+    if file.tell() + count > HEADER_BYTES_MAX:
+        raise _Malformed(f"has a header of more than {HEADER_BYTES_MAX} bytes")
     data = file.read(count)
     if len(data) != count:
         raise _Short("it ends within its header")

@@ -6,17 +6,19 @@ check_request(request)                                # InvalidRequest says whic
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields
 
-from appliance.engine.generation.grammar import check_grammar, grammar_of_schema
+from appliance.engine.generation.grammar import CallForm, check_grammar, grammar_of_schema
+from appliance.engine.generation.tools import NUL, call_grammar, check_tools
 from appliance.engine.generation.values import GenerationRequest, Message, Sampling
 from appliance.errors import InputEmpty, InputNotText, InputTooLong, InvalidRequest, UnknownOption
 
 STOPS_MAX, STOP_CHARS_MAX = 16, 256
 LOGPROBS_MAX = 20
-MESSAGES_MAX, TOOLS_MAX = 2048, 128
+MESSAGES_MAX = 2048
 TOKEN_IDS = 2**31
 SEEDS = 2**32 - 1  # llama.cpp takes the last 32-bit value for "draw one"
 _BOUNDS: dict[str, tuple[float, float]] = {
@@ -57,8 +59,11 @@ def check_sampling(sampling: Sampling) -> None:
         raise InvalidRequest("top_p must be above 0", hint="use temperature 0 for the likeliest token")
 
 
-def check_request(request: GenerationRequest) -> str | None:
-    """Raise `InvalidRequest` or a narrower class for whatever could not be served; returns the grammar to apply."""
+def check_request(request: GenerationRequest, form: CallForm = "hermes") -> str | None:
+    """Raise `InvalidRequest` or a narrower class for whatever could not be served; returns the grammar to apply.
+
+    `form`: in which the model writes calls.
+    """
     check_sampling(request.sampling)
     _check_prompt(request)
     if request.max_tokens is not None and not 1 <= request.max_tokens <= 1_000_000:
@@ -67,12 +72,17 @@ def check_request(request: GenerationRequest) -> str | None:
         raise InvalidRequest(f"there are {len(request.stop)} stop texts, at most {STOPS_MAX} may be given")
     if any(not 0 < len(stop) <= STOP_CHARS_MAX for stop in request.stop):
         raise InvalidRequest(f"a stop text must have 1 to {STOP_CHARS_MAX} characters")
+    for stop in request.stop:
+        _check_characters(stop, "a stop text")
     if request.logprobs is not None and not 0 <= request.logprobs <= LOGPROBS_MAX:
         raise InvalidRequest(f"logprobs must be from 0 to {LOGPROBS_MAX}")
     if request.deadline_s is not None and not (math.isfinite(request.deadline_s) and request.deadline_s > 0):
         raise InvalidRequest("the deadline must be a number of seconds above 0")
     if request.grammar is not None and request.json_schema is not None:
         raise InvalidRequest("a request has either a grammar or a JSON schema, not both")
+    check_tools(request)
+    if (calling := call_grammar(request, form)) is not None:
+        return calling
     if request.json_schema is not None:
         return grammar_of_schema(request.json_schema)
     if request.grammar is not None:
@@ -98,20 +108,32 @@ def _check_prompt(request: GenerationRequest) -> None:
         return
     if len(texts) != len(request.prompt):
         raise InvalidRequest("a prompt is either messages or token ids")
-    if len(texts) > MESSAGES_MAX or len(request.tools) > TOOLS_MAX:
-        raise InputTooLong(
-            f"a chat may have {MESSAGES_MAX} messages and {TOOLS_MAX} tools", hint="leave out the oldest messages"
-        )
+    if len(texts) > MESSAGES_MAX:
+        raise InputTooLong(f"a chat may have {MESSAGES_MAX} messages", hint="leave out the oldest messages")
     for message in texts:
         if not message.role or len(message.role) > 64:
             raise InvalidRequest("the role of a message must have 1 to 64 characters")
         _check_text(message.content)
+        _check_fields(message.fields)
+
+
+def _check_fields(fields: Mapping[str, object]) -> None:
+    """What else a turn says is JSON, and as much text as the content."""
+    try:
+        text = json.dumps(fields, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        raise InvalidRequest("a message holds something that is no JSON value") from None
+    _check_text("\0" if NUL.search(text) else text)
 
 
 def _check_text(text: str) -> None:
+    _check_characters(text, "the prompt")
+    if "\0" in text:
+        raise InputNotText("the prompt holds a NUL character")
+
+
+def _check_characters(text: str, what: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InputNotText("the prompt holds half of a surrogate pair, which is no character") from None
-    if "\0" in text:
-        raise InputNotText("the prompt holds a NUL character")
+        raise InputNotText(f"{what} holds half of a surrogate pair, which is no character") from None

@@ -6,7 +6,8 @@
 Jinja's immutable sandbox keeps it from attributes that begin with an underscore and from changing what it is given.
 That leaves what a sandbox does not bound, and is bounded here: the lines it executes (counted by a trace function, so
 that a loop ends after the same number of lines on every machine), the text it makes at any moment, and the methods
-and filters it may call, which are those that templates of chat models use. Nothing that a template does is an error
+and filters it may call, which are those that templates of chat models use. What it renders knows which characters the
+template wrote and which came with the conversation (`provenance.py`). Nothing that a template does is an error
 of the server: it ends as `ModelFileRefused` for a template that misbehaves and as `InvalidRequest` for a conversation
 that the template itself refuses (`raise_exception`).
 """
@@ -17,6 +18,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -26,8 +28,11 @@ import jinja2.ext
 import jinja2.nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from appliance.engine.generation.provenance import Traced, joined, of_answer, own
 from appliance.errors import ApplianceError, InvalidRequest, ModelFileRefused
 
+# Templates put a role between the halves of a control token's name: these may stand there, any other is content.
+ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function", "ipython", "observation"))
 SOURCE_CHARS_MAX = 256 * 1024
 TEXT_CHARS_MAX = 8 * 1024 * 1024
 LINES_MAX = 500_000
@@ -58,7 +63,32 @@ class _ConversationRefused(Exception):
 
 
 class _Compiler(jinja2.compiler.CodeGenerator):
-    """Concatenation goes through the environment, like every other operator."""
+    """Concatenation goes through the environment, like every other operator; constants are the template's own."""
+
+    def visit_Const(self, node: jinja2.nodes.Const, frame: jinja2.compiler.Frame) -> None:
+        self.write(self._constant(node.as_const(frame.eval_ctx)))
+
+    def _output_const_repr(self, group: Iterable[Any]) -> str:
+        return self._owned("".join(group))
+
+    def _constant(self, value: Any) -> str:
+        """Source of a value without variables; Jinja folds lists and mappings of constants into one."""
+        if isinstance(value, str):
+            return self._owned(value)
+        if isinstance(value, dict):
+            return (
+                "{" + ", ".join(f"{self._constant(key)}: {self._constant(each)}" for key, each in value.items()) + "}"
+            )
+        if isinstance(value, list):
+            return "[" + ", ".join(map(self._constant, value)) + "]"
+        if isinstance(value, tuple):
+            return "(" + "".join(f"{self._constant(each)}, " for each in value) + ")"
+        return str(value) if isinstance(value, float) else repr(value)
+
+    def _owned(self, text: str) -> str:
+        assert isinstance(self.environment, _Environment)
+        self.environment.owned.append(own(text))
+        return f"environment.owned[{len(self.environment.owned) - 1}]"
 
     def visit_Concat(self, node: jinja2.nodes.Concat, frame: jinja2.compiler.Frame) -> None:
         self.write("environment.concatenate((")
@@ -81,8 +111,10 @@ class _GenerationTag(jinja2.ext.Extension):
 class _Environment(ImmutableSandboxedEnvironment):
     code_generator_class = _Compiler
     intercepted_binops = frozenset(("+", "*", "%", "**"))
+    concat = staticmethod(joined)  # what macros and blocks make of their pieces
 
     def __init__(self) -> None:
+        self.owned: list[Traced] = []  # the constants of the one template that this environment compiles
         super().__init__(
             trim_blocks=True,
             lstrip_blocks=True,
@@ -119,14 +151,19 @@ class _Environment(ImmutableSandboxedEnvironment):
         raise _TemplateFault(f"reaches for the attribute {attribute[:40]!r}")
 
     def wrap_str_format(self, value: Any) -> Any:
-        """`str.format` and `format_map` may ask for any width."""
-        if getattr(value, "__name__", "") in ("format", "format_map") and isinstance(value.__self__, str):
+        """`str.format` and `format_map` may ask for any width; `replace` is done like the filter, within its bound."""
+        name = getattr(value, "__name__", "")
+        if name in ("format", "format_map", "replace") and isinstance(getattr(value, "__self__", None), str):
+            if name == "replace":
+                return partial(_replace, value.__self__)
             raise _TemplateFault("formats a text")
         return None
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if operator == "+":
             _bounded(_size(left) + _size(right))
+            if isinstance(left, str) and isinstance(right, str):
+                return joined((left, right))
         elif operator == "*":
             for one, other in ((left, right), (right, left)):
                 if isinstance(one, str | list | tuple):
@@ -143,7 +180,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         """What `~` does."""
         texts = [_string(part) for part in parts]
         _bounded(sum(map(len, texts)))
-        return "".join(texts)
+        return joined(texts)
 
 
 class ChatTemplate:
@@ -152,16 +189,19 @@ class ChatTemplate:
     def __init__(self, source: str, *, bos: str, eos: str) -> None:
         if len(source) > SOURCE_CHARS_MAX:
             raise _refused(f"has {len(source)} characters, at most {SOURCE_CHARS_MAX} are taken")
-        self._tokens = {"bos_token": bos, "eos_token": eos}
+        self._tokens = {"bos_token": own(bos), "eos_token": own(eos)}
         try:
             self._template = _Environment().from_string(source)
         except (jinja2.TemplateError, RecursionError, ValueError, OverflowError, MemoryError) as error:
             raise _refused(f"is no template: {type(error).__name__}") from None
 
     def render(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None) -> str:
-        """The prompt, with the opening of the assistant's turn. Raises `ModelFileRefused`, `InvalidRequest`."""
+        """The prompt, with the opening of the assistant's turn. Raises `ModelFileRefused`, `InvalidRequest`.
+
+        It is `Traced`: only what the template wrote, and roles that are known, may be taken for control tokens.
+        """
         lines_max = min(LINES_MAX, LINES_MIN + 500 * len(messages))
-        values = {"messages": [dict(message) for message in messages], "add_generation_prompt": True}
+        values = {"messages": [_turn(message) for message in messages], "add_generation_prompt": True}
         # Some templates only ask whether `tools` is defined, so without tools it is not.
         offered = {"tools": [dict(tool) for tool in tools]} if tools else {}
         try:
@@ -184,7 +224,18 @@ class ChatTemplate:
             raise _refused("calls itself without end") from None
         except Exception as error:  # noqa: BLE001  # whatever foreign code raises is its own fault
             raise _refused(f"fails with {type(error).__name__}") from None
-        return "".join(pieces)
+        return joined(pieces)
+
+
+def _turn(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message as the template sees it; what is not marked here is content."""
+    turn = dict(message)
+    role, content = turn.get("role"), turn.get("content")
+    if role in ROLES:
+        turn["role"] = own(str(role))
+    if role == "assistant" and isinstance(content, str):
+        turn["content"] = of_answer(content)
+    return turn
 
 
 class _counted_lines:
@@ -262,13 +313,18 @@ def _join(values: Iterable[Any], separator: str = "", attribute: str | None = No
         members = [member.get(attribute, "") if isinstance(member, Mapping) else "" for member in members]
     texts = [_string(member) for member in members]
     _bounded(sum(map(len, texts)) + len(str(separator)) * len(texts))
-    return str(separator).join(texts)
+    return _between(texts, str(separator))
+
+
+def _between(texts: Sequence[str], separator: str) -> str:
+    return joined(part for text in texts for part in (separator, text))[len(separator) :] if texts else ""
 
 
 def _replace(text: str, old: str, new: str, count: int | None = None) -> str:
     text, old, new = str(text), str(old), str(new)
     _bounded(len(text) + text.count(old) * len(new))
-    return text.replace(old, new, -1 if count is None else count)
+    limit = -1 if count is None else count
+    return _between(text.split(old, limit), new) if old else text.replace(old, new, limit)
 
 
 def _indent(text: str, width: int = 4, first: bool = False, blank: bool = False) -> str:

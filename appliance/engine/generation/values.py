@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,8 @@ class GenerationRequest:
     `prompt`: a chat (rendered with the model's own template), a text, or token ids. `principal` is for fair shares.
     `max_tokens` None: until the model ends or its context is full. `stop`: texts that end the answer and are not part
     of it. `logprobs`: None for none, else how many alternatives beside the chosen token. At most one of `grammar`
-    (GBNF with a rule `root`) and `json_schema`. `tools` go to the template as they are. `adapter` was loaded before.
+    (GBNF with a rule `root`) and `json_schema`. `adapter` was loaded before. `tools` are offered to the model
+    (`tools.py`); `must_call`: names of those of which the answer must call one; without `parallel_calls`, at most one.
     """
 
     prompt: tuple[Message, ...] | str | tuple[int, ...]
@@ -59,8 +60,19 @@ class GenerationRequest:
     grammar: str | None = None
     json_schema: Mapping[str, Any] | None = None
     tools: tuple[Mapping[str, Any], ...] = ()
+    must_call: tuple[str, ...] = ()
+    parallel_calls: bool = True
     adapter: str | None = None
     deadline_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of an offered tool, for the client to make. `arguments`: the text of a JSON object."""
+
+    id: str
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +99,8 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Why an answer is complete. `stop`: the model ended it, or one of the stop texts, which is named."""
+    """Why an answer is complete. `stop`: the model ended it, or one of the stop texts, which is named; `tool_calls`:
+    it calls tools, and goes on once their results are sent."""
 
     reason: FinishReason
     usage: Usage
@@ -96,9 +109,13 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of an answer: whole characters, never a part of a stop text. `finish` is set on the last one only."""
+    """A piece of an answer: whole characters, never a part of a stop text. `finish` is set on the last one only.
+
+    `calls` are whole, and are not part of the text.
+    """
 
     text: str
     tokens: int
     logprobs: tuple[TokenLogprob, ...] = ()
     finish: Finish | None = None
+    calls: tuple[ToolCall, ...] = ()

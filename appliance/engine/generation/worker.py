@@ -20,15 +20,19 @@ from appliance.engine import protocol
 from appliance.engine.backend import check_memory, descriptor_path, open_checked, pss_bytes
 from appliance.engine.echo import EchoDecoder
 from appliance.engine.generation import messages
+from appliance.engine.generation.calls import MARKERS, form_of
 from appliance.engine.generation.decoder import DRAFTS_MAX, Choice, Decoder
+from appliance.engine.generation.llama_decoder import LlamaDecoder
 from appliance.engine.generation.model_file import estimate, read_header
+from appliance.engine.generation.provenance import ControlNames, split
 from appliance.engine.generation.scheduler import Finished, Limits, Piece, Plan, Sampled, Scheduler, Sequence, Trim
 from appliance.engine.generation.speculation import propose
 from appliance.engine.generation.template import ChatTemplate
 from appliance.engine.generation.text import TextStream
+from appliance.engine.generation.tools import turns_for, without_system
 from appliance.engine.generation.values import Sampling, TokenLogprob
 from appliance.engine.isolation import IsolationVerdict, isolate
-from appliance.engine.llamacpp import LlamaDecoder
+from appliance.engine.llamacpp import GpuAttempt
 from appliance.engine.protocol import WorkerChannel
 from appliance.engine.worker import probe, until_the_server_goes
 from appliance.errors import (
@@ -55,6 +59,7 @@ class _Answer:
     stream: TextStream
     logprobs: int | None
     adapter: str | None
+    markers: dict[int, bytes] = field(default_factory=dict)
     text: list[str] = field(default_factory=list)  # to be sent with this step
     tokens: int = 0
     chosen: list[TokenLogprob] = field(default_factory=list)
@@ -80,6 +85,8 @@ class GenerationWorker:
         self.answers: dict[int, _Answer] = {}
         self.adapters: dict[str, int] = {}  # with the bytes of their files
         self._template: ChatTemplate | None = None
+        self._control_names: ControlNames | None = None
+        self._markers: dict[int, bytes] | None = None
         self._loads: list[messages.LoadAdapter] = []  # wait for an idle slot to be tried in
 
     def step(self) -> None:
@@ -145,7 +152,8 @@ class GenerationWorker:
         except ApplianceError as error:
             self._refuse(number, error)
             return
-        self.answers[number] = _Answer(TextStream(command.stop), command.logprobs, command.adapter)
+        markers = self._marker_tokens() if command.tools else {}
+        self.answers[number] = _Answer(TextStream(command.stop), command.logprobs, command.adapter, markers)
         self.channel.send(messages.Accepted(number, len(tokens)))
         greedy = command.sampling.temperature == 0
         self.scheduler.add(
@@ -174,7 +182,7 @@ class GenerationWorker:
             text = command.text if command.text is not None else self._rendered(command)
             if len(text) > facts.context_tokens * CHARS_PER_TOKEN_MAX:
                 raise _too_long(f"{len(text)} characters", facts.context_tokens)
-            tokens = self.decoder.tokenize(text, special=command.text is None)
+            tokens = self.decoder.tokenize([(text, False)] if command.text is not None else split(text, self._names()))
         if not tokens:
             raise InputEmpty("the prompt is empty")
         if len(tokens) >= facts.context_tokens:
@@ -187,7 +195,31 @@ class GenerationWorker:
             raise InvalidRequest("this model has no chat template", hint="send a text instead of a chat")
         if self._template is None:
             self._template = ChatTemplate(facts.chat_template, bos=facts.bos, eos=facts.eos)
-        return self._template.render(command.chat or [], command.tools or None)
+        turns, tools = turns_for(form_of(facts.chat_template), command.chat or [], command.tools)
+        try:
+            return self._template.render(turns, tools or None)
+        except InvalidRequest:
+            if (folded := without_system(turns)) is None:
+                raise
+            return self._template.render(folded, tools or None)
+
+    def _marker_tokens(self) -> dict[int, bytes]:
+        """Control tokens that begin a call, or divide it: they have no text of their own, and here they get some."""
+        if self._markers is None:
+            self._markers = {}
+            for marker in MARKERS[form_of(self.decoder.facts.chat_template) or "hermes"]:
+                if marker in self.decoder.facts.control:
+                    (*_, token) = self.decoder.tokenize([(marker, True)])
+                    self._markers[token] = marker.encode()
+        return self._markers
+
+    def _names(self) -> ControlNames:
+        """What only the template may write."""
+        if self._control_names is None:
+            facts = self.decoder.facts
+            source = facts.chat_template or ""
+            self._control_names = ControlNames(facts.control, (name for name in facts.defined if name in source))
+        return self._control_names
 
     def _load(self, command: messages.LoadAdapter, slot: int) -> None:
         self.channel.send(protocol.Loading(command.key))
@@ -281,7 +313,8 @@ class GenerationWorker:
     def _write(self, answer: _Answer, choice: Choice, ended: bool) -> None:
         assert choice.token is not None
         answer.tokens += 1
-        answer.text.append("" if ended else answer.stream.feed(self.decoder.piece(choice.token)))
+        piece = answer.markers.get(choice.token) or self.decoder.piece(choice.token)
+        answer.text.append("" if ended else answer.stream.feed(piece))
         if choice.logprobs and not ended:
             answer.chosen.append(self._logprob(choice))
 
@@ -352,18 +385,20 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("--socket", "--parent", "--message-bytes-max"):
         parser.add_argument(name, type=int, required=True)
+    parser.add_argument("--gpu-pack", type=Path)
     arguments = parser.parse_args()
     # The socket object is made first: where isolation has to fall back on an audit hook, it refuses making any.
     channel = WorkerChannel(
         socket.socket(fileno=arguments.socket), arguments.message_bytes_max, decode=messages.decode_command
     )
-    verdict = isolate(arguments.parent, keep_descriptors=(arguments.socket,))
+    gpu = GpuAttempt(arguments.gpu_pack)
+    verdict = isolate(arguments.parent, (arguments.socket,), between=None if gpu.folder is None else gpu.load)
     with until_the_server_goes():
         start = channel.receive(wait=True)
         if not isinstance(start, messages.StartDecoder):
             raise protocol.ProtocolError("the first command is not a start")
         try:
-            decoder = _open_decoder(start)
+            decoder = _open_decoder(start, gpu.refused or start.gpu_refused)
         except ApplianceError as error:
             channel.send(protocol.StartRefused(error.code, error.message, error.hint))
             return
@@ -373,7 +408,7 @@ def main() -> None:
             worker.step()
 
 
-def _open_decoder(start: messages.StartDecoder) -> Decoder:
+def _open_decoder(start: messages.StartDecoder, gpu_refused: str) -> Decoder:
     path = Path(start.path)
     with open_checked(path, start.sha256) as file:
         if start.backend == "echo":
@@ -395,6 +430,7 @@ def _open_decoder(start: messages.StartDecoder) -> Decoder:
             step_tokens=start.step_tokens,
             threads=start.threads,
             layers_on_gpu=start.gpu_layers,
+            gpu_refused=gpu_refused,
         )
 
 
@@ -409,6 +445,7 @@ def _ready(decoder: Decoder, verdict: IsolationVerdict) -> messages.DecoderReady
         isolation=str(verdict),
         isolated=verdict.kernel,
         memory_bytes=facts.memory_bytes,
+        call_form=form_of(facts.chat_template) or "hermes",
     )
 
 

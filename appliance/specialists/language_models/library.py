@@ -1,6 +1,6 @@
 """The models that write and lie on this machine: content-addressed files, each with a manifest that is written last.
 
-    library = ModelLibrary(config.home, config.models)
+    library = ModelLibrary(config.home, config.models, read_facts)
     entry = library.add(path, Origin(kind="file", file="x.gguf"), added_by="local:uid-0", licence="Apache-2.0")
     library.get("qwen3-4b-q4_k_m").path
     library.verify("qwen3-4b-q4_k_m")
@@ -28,7 +28,7 @@ import msgspec
 from appliance.config import Home, ModelsConfig
 from appliance.errors import Conflict, HomeFull, ModelFileRefused, ModelNotFound, UnknownOption
 from appliance.specialists.durable_files import disk_errors, sync_folder, write_durably
-from appliance.specialists.language_models.facts import Facts, read_facts
+from appliance.specialists.language_models.facts import Facts, FactsReader
 
 FORMAT = 1
 MANIFEST_BYTES_MAX = 64 * 1024
@@ -81,11 +81,14 @@ class ModelEntry:
 
 
 class ModelLibrary:
-    """The models of one data folder. Owns nothing but the folder; several processes may use it."""
+    """The models of one data folder. Owns nothing but the folder; several processes may use it.
 
-    def __init__(self, home: Home, config: ModelsConfig) -> None:
+    `read_facts` reads what is added: the engine's reader, which also stands before every load (`service/models.py`).
+    """
+
+    def __init__(self, home: Home, config: ModelsConfig, read_facts: FactsReader) -> None:
         self.folder = home.models / "library"
-        self._config = config
+        self._config, self._read_facts = config, read_facts
 
     def list(self) -> tuple[ModelEntry, ...]:
         """Every model, by id. Raises `ModelFileRefused` for a manifest that was damaged."""
@@ -117,7 +120,7 @@ class ModelLibrary:
         `HomeError`. On any of them nothing is left.
         """
         name = check_id(model) if model else id_from(source.name)
-        facts = read_facts(source)
+        facts = self._read_facts(source)
         if facts.file_bytes > self._config.file_bytes_max:
             raise ModelFileRefused(
                 f"{source.name} has {facts.file_bytes} bytes, more than {self._config.file_bytes_max}",
@@ -221,7 +224,7 @@ class ModelLibrary:
             else:
                 digest = _copy(source, draft, progress)
             # Again from the copy: the source may have been exchanged while it was read.
-            if read_facts(draft).file_bytes != size:
+            if self._read_facts(draft).file_bytes != size:
                 raise ModelFileRefused(f"{source.name} was changed while it was read", hint="try again")
             draft.chmod(_FILE_MODE)
             with draft.open("rb") as file:
@@ -270,7 +273,10 @@ def check_id(model: str) -> str:
 def id_from(file_name: str) -> str:
     """An id from a file's name: `Qwen3-4B-Q4_K_M.gguf` becomes `qwen3-4b-q4_k_m`."""
     stem = re.sub(r"\.gguf$", "", file_name.rsplit("/", 1)[-1], flags=re.IGNORECASE).lower()
-    return check_id(re.sub(r"[^a-z0-9._-]+", "-", stem).strip("-._")[:96])
+    made = re.sub(r"[^a-z0-9._-]+", "-", stem).strip("-._")[:96]
+    if not made:
+        raise UnknownOption(f"the name of {file_name[-64:]} makes no id", hint="choose one with --id")
+    return check_id(made)
 
 
 def sha256_of(path: Path, progress: Progress = no_progress) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 from appliance.config import SpecialistsConfig
 from appliance.errors import InputTooLong, ModelFileRefused, SpecialistFileInvalid
 from appliance.specialists import windows, word_shapes
-from appliance.specialists.deid import patterns, policy, propagation
+from appliance.specialists.deid import adjoining, patterns, policy, propagation
 from appliance.specialists.deid.words import Words, tidy, words
 from appliance.specialists.manifest import Manifest
 from appliance.specialists.tasks import bio
@@ -140,7 +140,7 @@ def _append(spans: list[Span], span: Span, text: str) -> None:
 def _deidentified(prepared: PreparedTag, spans: Sequence[Span], found: Words) -> tuple[Span, ...]:
     """Patterns over the model, policy, propagation, policy: a recurrence must pass the same filter."""
     text, thresholds = prepared.text, prepared.manifest.calibration.thresholds
-    merged = patterns.merge(text, spans, patterns.structured_spans(text))
+    merged = patterns.merge(text, adjoining.with_adjoining(text, spans, found), patterns.structured_spans(text))
     kept = policy.apply(text, merged)
     carried = propagation.propagate(
         text,

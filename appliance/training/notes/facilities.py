@@ -29,8 +29,10 @@ def organisation(rng: random.Random, sources: Sources, form: str) -> str:
     return name
 
 
-def unit(rng: random.Random) -> str:
-    """A ward or unit that identifies where somebody lay."""
+def unit(rng: random.Random, sources: Sources) -> str:
+    """A ward or unit that identifies where somebody lay; a third of them bear somebody's name."""
+    if rng.random() < 0.33:
+        return f"{people.draw_person(rng, sources).family} {rng.choice(word_lists.place_words()['named unit'])}"
     if rng.random() < 0.4:
         return rng.choice(word_lists.place_words()["unit"])
     side = rng.choice(("North", "South", "East", "West", "Center", "Main", "Annex"))

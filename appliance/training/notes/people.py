@@ -22,6 +22,30 @@ _CREDENTIALS = (
     "CNM", "RD", "PsyD", "BSN, RN", "FNP-BC", "MBBS", "CMA", "R.N.", "DNP", "OTR/L", "PGY-2", "MS4",
 )  # fmt: skip
 _COMMON_SHARE = 0.24
+# Names that are words: what tells them apart is where they stand.
+_WORD_SHARE = 0.04
+_WORDS = tuple(
+    word
+    for word in (
+        "Long Son Do Can May Will Mark Grant Day Young Early Hope Faith Rose Park Lane Field Brook Stone Wood "
+        "Banks Church Bishop Pope King Knight Noble Price Rich Short Small Little Moody Sharp Wise Savage "
+        "Strange Darling Love Joy Bliss Paine Burns Blood Hand Foot Head Bone Akin Said An So Oh No In On To "
+        "Ha He My Tong Man Ban Dung Hang Sun Moon Star Song Sing Ring Bell Chance Major Sargent Master Case "
+        "Chart Bill Sue Pat Rob Nick Jack Frank Ernest Art Gene Dean Earl Duke Prince Baron April June August "
+        "Friday Summer Winter Snow Frost Rain Storm West North East South English French German Welsh Holland "
+        "Israel Paris London Austin Dallas Madison Jordan Chad Georgia Virginia Carolina Best Good Gay Swift "
+        "Speed Power Strong Armstrong Broad High Low Hill Dale Glen Moor Marsh Pond Lake Rivers Wells Ford "
+        "Bridge Castle Hall House Barnes Temple Abbott Priest Monk Parsons Dyer Baker Cook Butcher Fisher "
+        "Hunter Archer Bowman Carter Cooper Fowler Gardner Glover Mason Miller Porter Potter Sawyer Shepherd "
+        "Skinner Slater Smith Spencer Steward Tanner Taylor Turner Tyler Walker Weaver Webb Wright Fox Wolf "
+        "Bear Lamb Bull Hogg Buck Hart Swan Crane Crow Finch Wren Drake Peacock Partridge Fish Pike Salmon "
+        "Herring Lily Daisy Violet Ivy Hazel Heather Olive Ginger Basil Sage Rosemary Pearl Ruby Amber Jade "
+        "Crystal Jewel Mercy Grace Charity Patience Prudence Constance Verity Justice Lin Ho Ma Pa Yu Lo Bo "
+        "Mo Jo Vu Le La Ly Mai Minh Nam Tam Tran Hung Thu Thi Bao Dao Hoa Kim Min Sang Jung Sung Bang Ok Eun "
+        "Deniz Ay Nur Su Ali Ada Ekim Bay Yaman Er Gul Bal Dal Tan Sen Das Dey Rao Roy Ray Lal Pal Sur Bose"
+    ).split()
+    if training_side(word)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +69,20 @@ def draw_person(rng: random.Random, sources: Sources) -> Person:
     keys = sorted(sources.origins)
     key = "listed" if "listed" in sources.origins and rng.random() < _COMMON_SHARE else rng.choice(keys)
     origin = sources.origins[key]
-    given, family = _given(rng, origin, sources), rng.choice(origin.family)
+    given, family = _given(rng, origin), origin.draw_family(rng)
     if rng.random() < 0.08:  # families move: a given name of one origin with a family name of another
-        family = rng.choice(sources.origins[rng.choice(keys)].family)
+        family = sources.origins[rng.choice(keys)].draw_family(rng)
     if rng.random() < 0.06:
-        family = (
-            f"{family}-{rng.choice(origin.family)}" if rng.random() < 0.7 else f"{family} {rng.choice(origin.family)}"
-        )
+        family = f"{family}-{origin.draw_family(rng)}" if rng.random() < 0.7 else f"{family} {origin.draw_family(rng)}"
     if rng.random() < 0.03:
         family = _particle(rng, family)
     if rng.random() < 0.5:
         given, family = plain(given), plain(family)
-    middle = rng.choice(origin.given) if rng.random() < 0.35 else ""
+    if rng.random() < _WORD_SHARE:
+        family = rng.choice(_WORDS)
+    if rng.random() < _WORD_SHARE:
+        given = rng.choice(_WORDS)
+    middle = origin.draw_given(rng) if rng.random() < 0.35 else ""
     nickname = (
         rng.choice(_NICKNAMES) if rng.random() < 0.12 else given.split("-")[0][:4].rstrip("aeiou") + rng.choice("yi")
     )
@@ -66,10 +92,10 @@ def draw_person(rng: random.Random, sources: Sources) -> Person:
     return Person(given, middle, family, rng.random() < 0.5, nickname, suffix)
 
 
-def _given(rng: random.Random, origin: Origin, sources: Sources) -> str:
-    given = rng.choice(origin.given)
+def _given(rng: random.Random, origin: Origin) -> str:
+    given = origin.draw_given(rng)
     if rng.random() < 0.04 and " " not in given and "-" not in given:
-        return f"{given}-{rng.choice(origin.given)}"
+        return f"{given}-{origin.draw_given(rng)}"
     return given
 
 

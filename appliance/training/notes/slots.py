@@ -164,6 +164,20 @@ def _dictation_initials(case: Case) -> Pieces:
     return [Piece(first.upper(), "NAME"), Piece(joint), Piece(second, "NAME")]
 
 
+def _staff_initials(case: Case) -> Pieces:
+    """Who did it, by two or three letters, as charts and labels are signed."""
+    letters = _clinician(case).initials().upper()
+    dotted = ".".join(letters) + "."
+    return [Piece(case.rng.choice((letters, letters, letters, dotted, letters.lower())), "NAME")]
+
+
+def _code(name: str, rng: random.Random) -> str:
+    """What an organisation is called in a system's messages: its initials, now and then with a letter more."""
+    words = [word for word in re.split(r"[^\w]+", name) if word and word[0].isupper()]
+    code = "".join(word[0] for word in words)
+    return code + (rng.choice("HMCX") if len(code) < 3 else "")
+
+
 def _pronoun(female: str, male: str) -> Callable[[Case], Pieces]:
     return lambda case: [Piece(female if case.patient.female else male)]
 
@@ -230,6 +244,9 @@ SLOTS: Mapping[str, Callable[[Case], Pieces]] = {
     "doctor_signed": _name(people.signed, _clinician),
     "doctor_listed": _name(people.listed, _clinician),
     "initials": _dictation_initials,
+    "initial": lambda c: [Piece(_clinician(c).given[0], "NAME")],
+    "staff_initials": _staff_initials,
+    "hospital_code": lambda c: [Piece(_code(c.hospital, c.rng), "ORGANIZATION")],
     "brand": lambda c: [Piece(_listed_or(c, "brand", lambda: invented.brand(c.rng)))],
     "eponym": lambda c: [Piece(_listed_or(c, "eponym", lambda: invented.eponym(c.rng, _families(c))))],
     "placeeponym": lambda c: [Piece(_listed_or(c, "placeeponym", lambda: invented.eponym(c.rng, _families(c))))],
@@ -266,7 +283,7 @@ SLOTS: Mapping[str, Callable[[Case], Pieces]] = {
     "hospital_full": lambda c: [Piece(c.hospital, "ORGANIZATION")],
     "hospital_short": _hospital_with_short,
     "employer": _employer,
-    "ward": lambda c: [Piece(facilities.unit(c.rng), "ORGANIZATION")],
+    "ward": lambda c: [Piece(facilities.unit(c.rng, c.sources), "ORGANIZATION")],
     "phone": _labelled("PHONE", identifiers.phone),
     "extension": _labelled("PHONE", identifiers.extension),
     "fax": _labelled("FAX", identifiers.phone),

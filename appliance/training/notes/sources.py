@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+import random
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -20,8 +21,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from appliance.training.notes import prose, word_lists
+from appliance.training.notes.invented_names import invented
 from appliance.training.partition import partition
 
+INVENTED_SHARE = 0.3
+INVENTED_NAMES = 300  # of each origin, given and family
+INVENTED_SEED = 20261126
 _LATIN = re.compile(r"[A-Za-zÀ-ɏḀ-ỿ][A-Za-zÀ-ɏḀ-ỿ'’ -]*")
 _LOCALES = (
     "en_US en_GB en_IE en_IN en_NG en_KE en_PK en_TH en_NZ es_MX es_ES es_CO es_AR es_CL fr_FR fr_CA de_DE de_AT "
@@ -32,10 +37,28 @@ _LOCALES = (
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Given and family names of one origin."""
+    """Given and family names of one origin: those that people bear, and invented ones in their manner."""
 
     given: tuple[str, ...]
     family: tuple[str, ...]
+    invented_given: tuple[str, ...] = ()
+    invented_family: tuple[str, ...] = ()
+
+    def draw_given(self, rng: random.Random) -> str:
+        """A given name; `INVENTED_SHARE` of them nobody bears."""
+        return rng.choice(self.invented_given if self.invented_given and rng.random() < INVENTED_SHARE else self.given)
+
+    def draw_family(self, rng: random.Random) -> str:
+        """A family name, likewise."""
+        return rng.choice(
+            self.invented_family if self.invented_family and rng.random() < INVENTED_SHARE else self.family
+        )
+
+    def with_invented(self, rng: random.Random) -> Origin:
+        """The same with `INVENTED_NAMES` names made up of each kind, all of the training side."""
+        given = invented(self.given, INVENTED_NAMES, rng, training_side)
+        family = invented(self.family, INVENTED_NAMES, rng, training_side)
+        return Origin(self.given, self.family, given, family)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +76,8 @@ class Sources:
     def load(cls, data: Path) -> Sources:
         """Everything, from the data folder and Faker. Takes a few seconds."""
         origins = dict(_own_origins()) | dict(_faker_origins()) | _listed_origins(data / "name_lists")
+        made_up = random.Random(INVENTED_SEED)  # noqa: S311 — the same names in every run, nothing secret
+        origins = {key: origins[key].with_invented(made_up) for key in sorted(origins)}
         every_name = {word.casefold() for origin in origins.values() for word in (*origin.given, *origin.family)}
         places = _kept([*_read_lines(data / "name_lists" / "places.txt"), *word_lists.place_words()["big city"]])
         place_words = {word.casefold() for place in places for word in place.split()}
@@ -91,7 +116,7 @@ _TINY_NEGATIVES = (
 def training_side(name: str) -> bool:
     """Whether a name or place, every word of it, with and without its accents, may be used for training."""
     forms = {name, plain(name)}
-    words = {part for form in forms for part in re.split(r"[\s'’.-]+", form) if len(part) > 1}
+    words = {part for form in forms for part in re.split(r"[\W\d_]+", form) if len(part) > 1}
     return all(partition(word) == "train" for word in forms | words)
 
 

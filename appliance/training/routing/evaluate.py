@@ -3,8 +3,9 @@
     python -m appliance.training.routing.evaluate --data DATA --base HOME/models/minilm
     python -m appliance.training.routing.evaluate --data DATA --base … --part development --choose
 
-The first prints the confusion matrix of the held-back part with 95 % intervals; `--json` writes it. The second prints
-the calibration that the development part suggests: it is what `specialists/router.py` has.
+The first prints the confusion matrix of the held-back part with 95 % intervals; `--json` writes it, with what it holds
+for: `--json appliance/specialists/examples/measured.json` is what the cards show. The second prints the calibration
+that the development part suggests: it is what `specialists/router.py` has.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from appliance.config import EngineConfig, Home
 from appliance.engine.client import Engine
 from appliance.errors import ApplianceError
 from appliance.specialists import router
-from appliance.specialists.base_model import open_base_model
+from appliance.specialists.base_model import MINILM, open_base_model
 from appliance.specialists.metrics.intervals import wilson
 from appliance.specialists.router import CALIBRATION, NONE, Known, Route, RouterCalibration
-from appliance.specialists.router_examples import examples_of
+from appliance.specialists.router_examples import examples_of, texts_sha256
 from appliance.specialists.tokenization import WordPiece
 from appliance.training.routing.requests import ASSISTANT_NONE, TEXTS, Request, read_requests
 
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.choose:
         print(choose(viewed, known))
         return 0
-    result = figures([(one.request, decided(one, known, CALIBRATION)) for one in viewed])
+    result = holds_for(options.part) | figures([(one.request, decided(one, known, CALIBRATION)) for one in viewed])
     print(*report(result), sep="\n")
     if options.json is not None:
         options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -145,6 +146,17 @@ def figures(routed: Sequence[tuple[Request, Route]]) -> dict[str, Any]:
             owner: _share([route.specialist == owner for request, route in served if request.specialist == owner])
             for owner in TEXTS
         },
+    }
+
+
+def holds_for(part: str) -> dict[str, Any]:
+    """What was measured: change any of it, and the figures are of something else."""
+    return {
+        "part": part,
+        "base_weights_sha256": MINILM.weights_sha256,
+        "examples_sha256": texts_sha256(),
+        "temperature": CALIBRATION.temperature,
+        "abstain_below": CALIBRATION.abstain_below,
     }
 
 

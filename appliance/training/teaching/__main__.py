@@ -3,7 +3,7 @@
     python -m appliance.training.teaching check < options and table        # one JSON line
     python -m appliance.training.teaching teach < options and table        # progress lines, then a report
 
-Standard input is one line of JSON (`learn.Options`) and then the bytes of the table; texts are never written to a disk.
+Standard input is one line of JSON (`lesson.Options`), then the bytes of the table; texts are never written to a disk.
 Every line of standard output is one of {"progress", "step"}, {"result"} and {"error"}; `service/training.py` reads it.
 """
 
@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 
 from appliance.errors import ApplianceError
-from appliance.training.teaching.learn import SEPARATOR, Options, check, teach
+from appliance.training.teaching.learn import SEPARATOR, check, teach
+from appliance.training.teaching.lesson import Options
 
 OPTIONS_BYTES_MAX = 64 * 1024
 

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from appliance.config import EngineConfig
@@ -26,11 +25,11 @@ from appliance.specialists.base_model import MINILM
 from appliance.specialists.file_format import write_specialist
 from appliance.specialists.manifest import Base, Calibration, Evaluation, Manifest, Source
 from appliance.specialists.tokenization import WordPiece
-from appliance.training.calibration import calibrate
 from appliance.training.teaching.language import language_finding
+from appliance.training.teaching.lesson import Lesson, Options, Progress, Taught, calibrated
 from appliance.training.teaching.linear import LinearHead, fit_targets
 from appliance.training.teaching.measures import measured
-from appliance.training.teaching.parts import Parts, alike, divide
+from appliance.training.teaching.parts import alike, divide
 from appliance.training.teaching.table import (
     Columns,
     Example,
@@ -46,32 +45,9 @@ from appliance.types import Head, Task
 
 SEPARATOR = ";"
 PENALTIES = (3e-3, 3e-2, 3e-1)
-IN_SCOPE_SHARE = 0.95
 WINDOW_TOKENS = 128
 TEXTS_MIN = 10
 LABELS_SHOWN = 200
-Progress = Callable[[float, str], None]
-
-
-class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the child process is told. Paths are of this machine."""
-
-    bytes_max: int
-    texts_max: int
-    vocabulary: str
-    text_column: str | None = None
-    label_column: str | None = None
-    multi_label: bool = False
-    id: str = ""
-    version: str = ""
-    name: str = ""
-    created: str = ""
-    base: str = ""
-    base_sha256: str = ""
-    runtime: str = ""
-    out: str = ""
-    engine: dict[str, Any] = {}
-    niceness: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,50 +121,73 @@ async def teach(content: bytes, options: Options, progress: Progress) -> dict[st
     if refusal is not None:
         raise TableRefused(refusal.message, hint="look at the findings of the table, then correct it")
     examples = _sampled(checked.examples, options.texts_max)
-    labels = sorted({label for one in examples for label in labels_in(one.label, _separator(options))})
-    texts = [one.text for one in examples]
+    labels = tuple(sorted({label for one in examples for label in labels_in(one.label, _separator(options))}))
+    texts = tuple(one.text for one in examples)
     groups = alike(texts)
     parts = divide(groups, [one.label for one in examples], seed=checked.sha256)
     if not len(parts.held_out) or not len(parts.choose):
         raise TableRefused("no label has enough texts to hold some out", hint="give each label at least five texts")
     findings = [*checked.findings, *_leak_findings(groups)]
     draft = _manifest(options, checked, labels, len(examples), Calibration(), ())
-    targets = _targets(examples, labels, _separator(options))
-    engine = EngineConfig(**options.engine)
-    runtime, vocabulary = Path(options.runtime), Path(options.vocabulary)
-    async with embedding(engine, Path(options.base), options.base_sha256, vocabulary, runtime) as embed:
-        vectors = await embed(texts, draft, lambda done: progress(0.05 + 0.7 * done, "reading the texts"))
-    progress(0.75, "choosing settings")
-    penalty, calibration = _chosen(vectors, targets, parts, labels, options.multi_label, progress)
-    progress(0.9, "learning")
-    learned = np.concatenate((parts.fit, parts.choose))
-    head = fit_targets(vectors[learned], targets[learned], l2=penalty, multi_label=options.multi_label)
+    lesson = Lesson(texts, _targets(examples, labels, _separator(options)), labels, parts, draft)
+    taught = await _taught(lesson, options, progress)
     progress(0.97, "measuring")
     report = measured(
-        _logits(head, vectors[parts.held_out]),
-        targets[parts.held_out],
+        taught.held_out_logits,
+        lesson.targets[parts.held_out],
         labels,
-        calibration,
+        taught.calibration,
         multi_label=options.multi_label,
     )
-    write(options, checked, labels, len(examples), calibration, report, head)
+    write(options, checked, labels, len(examples), report, taught)
     progress(1.0, "done")
     shown = checked.report(_separator(options))["problems"]
     extra = [
         {"code": f.code, "severity": f.severity, "message": f.message, "rows": f.count, "lines": list(f.lines)}
         for f in findings[len(checked.findings) :]
     ]
-    return report | {
-        "id": options.id,
-        "version": options.version,
-        "learned_from": len(learned),
-        "held_out": len(parts.held_out),
-        "penalty": penalty,
-        "abstain_below": calibration.abstain_below,
-        "table_sha256": checked.sha256,
-        "method": "linear head over the frozen base",
-        "problems": shown + extra,
-    }
+    return (
+        report
+        | {
+            "id": options.id,
+            "version": options.version,
+            "learned_from": taught.learned_from,
+            "held_out": len(parts.held_out),
+            "abstain_below": taught.calibration.abstain_below,
+            "table_sha256": checked.sha256,
+            "method": taught.method,
+            "problems": shown + extra,
+        }
+        | dict(taught.about)
+    )
+
+
+async def _taught(lesson: Lesson, options: Options, progress: Progress) -> Taught:
+    if options.lora:
+        # PyTorch is an extra: whoever teaches without adapters needs none.
+        from appliance.training.teaching.lora import adapted
+
+        return await adapted(lesson, options, progress)
+    return await linear_head(lesson, options, progress)
+
+
+async def linear_head(lesson: Lesson, options: Options, progress: Progress) -> Taught:
+    """The base as it is and a linear head over the mean of its token states."""
+    engine = EngineConfig(**options.engine)
+    runtime, vocabulary = Path(options.runtime), Path(options.vocabulary)
+    async with embedding(engine, Path(options.base), options.base_sha256, vocabulary, runtime) as embed:
+        read = lesson.texts, lesson.draft
+        vectors = await embed(*read, lambda done: progress(0.05 + 0.7 * done, "reading the texts"))
+    progress(0.75, "choosing settings")
+    penalty, calibration = _chosen(vectors, lesson, options.multi_label, progress)
+    progress(0.9, "learning")
+    parts = lesson.parts
+    learned = np.concatenate((parts.fit, parts.choose))
+    head = fit_targets(vectors[learned], lesson.targets[learned], l2=penalty, multi_label=options.multi_label)
+    logits = _logits(head, vectors[parts.held_out])
+    made = Head("pooled", 0, None, None, head.weight, head.bias)
+    method = "linear head over the frozen base"
+    return Taught(made, None, calibration, logits, len(learned), method, (("penalty", penalty),))
 
 
 def write(
@@ -196,9 +195,8 @@ def write(
     checked: Checked,
     labels: Sequence[str],
     texts: int,
-    calibration: Calibration,
     report: dict[str, Any],
-    head: LinearHead,
+    taught: Taught,
 ) -> None:
     """The specialist file with its evidence."""
     metrics = {name: metric[part] for name, metric in report["metrics"].items() for part in ("value",)}
@@ -208,11 +206,11 @@ def write(
         dataset=f"table {checked.sha256[:16]}, texts that were not learned from",
         items=report["items"],
         metrics=dict(sorted((metrics | bounds).items())),
-        command=f"appliance specialists teach {options.id} TABLE",
+        command=f"appliance specialists teach {options.id} TABLE" + (" --lora" if options.lora else ""),
         note="A fifth of every label with five texts or more; texts that share a passage stay on one side.",
     )
-    manifest = _manifest(options, checked, labels, texts, calibration, (evaluation,))
-    write_specialist(Path(options.out), manifest, Head("pooled", 0, None, None, head.weight, head.bias), None)
+    manifest = _manifest(options, checked, labels, texts, taught.calibration, (evaluation,))
+    write_specialist(Path(options.out), manifest, taught.head, taught.adapter)
 
 
 def _columns(table: Table, options: Options) -> Columns:
@@ -230,7 +228,9 @@ def _columns(table: Table, options: Options) -> Columns:
     text, label = places
     assert text is not None and label is not None
     if text == label:
-        raise InvalidRequest("the texts and the labels cannot be the same column", hint="name both columns")
+        raise InvalidRequest(
+            "the texts and the labels cannot be the same column", hint="name both columns; no two may be called alike"
+        )
     return Columns(text, label)
 
 
@@ -264,16 +264,10 @@ def _leak_findings(groups: np.ndarray) -> list[Finding]:
     return [Finding("shared_passages", "note", message, shared)]
 
 
-def _chosen(
-    vectors: np.ndarray,
-    targets: np.ndarray,
-    parts: Parts,
-    labels: Sequence[str],
-    multi_label: bool,
-    progress: Progress,
-) -> tuple[float, Calibration]:
+def _chosen(vectors: np.ndarray, lesson: Lesson, multi_label: bool, progress: Progress) -> tuple[float, Calibration]:
     """The penalty under which the texts to choose on are likeliest, and the calibration of that head on them."""
     best: tuple[float, float, np.ndarray] | None = None
+    parts, targets = lesson.parts, lesson.targets
     truth = targets[parts.choose]
     for step, penalty in enumerate(PENALTIES, start=1):
         head = fit_targets(vectors[parts.fit], targets[parts.fit], l2=penalty, multi_label=multi_label)
@@ -283,10 +277,7 @@ def _chosen(
             best = surprise, penalty, logits
         progress(0.75 + 0.15 * step / len(PENALTIES), "choosing settings")
     assert best is not None
-    calibration, _ = calibrate(
-        best[2], truth, labels, multi_label=multi_label, in_scope_share=0.0 if multi_label else 1.0 - IN_SCOPE_SHARE
-    )
-    return best[1], calibration
+    return best[1], calibrated(best[2], lesson, multi_label)
 
 
 def _surprise(logits: np.ndarray, truth: np.ndarray, multi_label: bool) -> float:

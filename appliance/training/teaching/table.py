@@ -10,8 +10,10 @@ silence. Findings carry counts and line numbers, never the texts themselves.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ ROWS_MAX = 500_000
 COLUMNS_MAX = 200
 CLASSES_MAX = 1000
 TEXT_CHARS_MAX = 20_000
+LABEL_CHARS_MAX = 200
 LINES_SHOWN = 5
 _DELIMITERS = ",;\t|"
 _SAMPLED_ROWS = 2000
@@ -89,12 +92,14 @@ def read_table(content: bytes, *, bytes_max: int) -> Table:
     if not content.strip():
         raise InputEmpty("the file is empty", hint="it needs a header line and one text and label a row")
     text, encoding, findings = decode(content)
+    if "\0" in text:
+        raise _not_text()
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter_of(text), strict=True)
     rows: list[tuple[str, ...]] = []
     lines: list[int] = []
     uneven: list[int] = []
     try:
-        header = tuple(name.strip() for name in next(reader))
+        header = tuple(name.strip() for name in next(row for row in reader if any(cell.strip() for cell in row)))
         for row in reader:
             if not any(cell.strip() for cell in row):
                 continue
@@ -131,15 +136,13 @@ def decode(content: bytes) -> tuple[str, str, list[Finding]]:
             except UnicodeDecodeError:
                 break
     if b"\0" in content[:_BLOCK_BYTES]:
-        raise InputNotText(
-            "the file is not a text file: it has NUL bytes", hint="save the spreadsheet as CSV, encoded as UTF-8"
-        )
+        raise _not_text()
     try:
         return content.decode(), "utf-8", []
     except UnicodeDecodeError:
         pass
     lines, odd, utf8 = [], [], 0
-    for number, line in enumerate(content.split(b"\n"), start=1):
+    for number, line in enumerate(content.removeprefix(codecs.BOM_UTF8).split(b"\n"), start=1):
         try:
             lines.append(line.decode())
             utf8 += not line.isascii()
@@ -175,7 +178,8 @@ def guess_columns(table: Table) -> Columns:
                 "no column looks like labels: none has values that repeat", hint="name the columns of text and label"
             )
         label = min(repeated, key=lambda place: values[place])
-    return Columns(text, label)
+    # A person confirms columns by their names, and a name means the first that bears it: so must a guess.
+    return Columns(*(table.columns.index(table.columns[place]) for place in (text, label)))
 
 
 def examples_of(
@@ -197,15 +201,16 @@ def examples_of(
         key = normalised(text)
         if not key or not label:
             empty.append(line)
-        elif len(text) > TEXT_CHARS_MAX or len(label) > 200:
+        elif len(text) > TEXT_CHARS_MAX or len(label) > LABEL_CHARS_MAX:
             long.append(line)
         else:
             repeated += key in first
             first.setdefault(key, (text, line))
             found[key][label] += 1
-    findings = [*table.findings]
+    findings = [*table.findings, *_column_findings(table, columns)]
     _note(findings, "empty_cells", "warning", empty, "rows have no text or no label and were left out")
-    _note(findings, "too_long", "warning", long, f"rows have more than {TEXT_CHARS_MAX} characters and were left out")
+    bounds = f"a text of more than {TEXT_CHARS_MAX} or a label of more than {LABEL_CHARS_MAX} characters"
+    _note(findings, "too_long", "warning", long, f"rows have {bounds} and were left out")
     contradicting = [first[key][1] for key, labels in found.items() if len(labels) > 1]
     text = "texts carry different labels in different rows and were left out: decide which is right"
     _note(findings, "contradictions", "warning", contradicting, text)
@@ -230,6 +235,19 @@ def labels_in(cell: str, separator: str) -> tuple[str, ...]:
 
 def _unpacked(first: tuple[str, int], labels: Counter[str]) -> tuple[str, str, int]:
     return first[0], next(iter(labels)), first[1]
+
+
+def _column_findings(table: Table, columns: Columns) -> list[Finding]:
+    """A name cannot say which of several columns is meant, so whoever confirms it is told which one is read."""
+    findings = []
+    for place in (columns.text, columns.label):
+        name, count = table.columns[place], table.columns.count(table.columns[place])
+        if count > 1:
+            message = (
+                f"{count} columns are called {name[:64]!r}: the first of them is read; give each a name of its own"
+            )
+            findings.append(Finding("columns_alike", "warning", message, count, (1,)))
+    return findings
 
 
 def _class_findings(examples: Sequence[Example], separator: str) -> list[Finding]:
@@ -265,7 +283,13 @@ def _named(names: Sequence[str], wanted: frozenset[str]) -> int | None:
     return next((place for place, name in enumerate(names) if name in wanted), None)
 
 
+def _not_text() -> InputNotText:
+    return InputNotText(
+        "the file is not a text file: it has NUL bytes", hint="save the spreadsheet as CSV, encoded as UTF-8"
+    )
+
+
 def _delimiter_of(text: str) -> str:
-    """The delimiter that stands in the header most often."""
-    header = text.split("\n", 1)[0]
+    """The delimiter that stands in the header most often; a line ends as on any system."""
+    header = re.split(r"[\r\n]", text.lstrip(), maxsplit=1)[0]
     return max(_DELIMITERS, key=header.count)

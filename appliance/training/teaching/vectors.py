@@ -6,7 +6,8 @@ async with embedding(engine_config, base, runtime) as embed:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,15 +22,24 @@ from appliance.types import Adapter, Head
 
 _BASE_ALONE = Adapter("base", None, None, Head("none", 0, None, None, None, None))
 _INPUTS_AT_ONCE = 128
+_REQUESTS_AHEAD = 2  # one waits while one runs, so that no lane is idle between two
 _ANSWER_S = 600.0  # on a machine that serves others first; the job as a whole has its own limit
 Embed = Callable[[Sequence[str], Manifest, Callable[[float], None]], Awaitable[np.ndarray]]
 
 
 @asynccontextmanager
 async def embedding(
-    config: EngineConfig, base: Path, base_sha256: str, vocabulary: Path, runtime: Path
+    config: EngineConfig,
+    base: Path,
+    base_sha256: str,
+    vocabulary: Path,
+    runtime: Path,
+    adapter: Adapter = _BASE_ALONE,
 ) -> AsyncIterator[Embed]:
-    """A worker of its own, so that teaching takes nobody's place in the queue of the one that serves."""
+    """A worker of its own, so that teaching takes nobody's place in the queue of the one that serves.
+
+    With an adapter of a classifier the rows are its logits.
+    """
     wordpiece = WordPiece.from_vocab(vocabulary)
     engine = await Engine.start(config, base, base_sha256, runtime)
 
@@ -39,23 +49,39 @@ async def embedding(
         # Texts of like length together: less padding, and so the same vectors in less time.
         order = sorted(range(len(texts)), key=lambda at: sum(len(part.token_ids) for part in prepared[at].inputs))
         vectors: list[np.ndarray | None] = [None] * len(texts)
-        waiting: list[int] = []
+        turn = asyncio.Semaphore(_REQUESTS_AHEAD)
         done = 0
-        for place, at in enumerate(order):
-            waiting.append(at)
-            if sum(len(prepared[one].inputs) for one in waiting) >= _INPUTS_AT_ONCE or place == len(order) - 1:
-                inputs = [part for one in waiting for part in prepared[one].inputs]
-                outputs = iter(await engine.encode(_BASE_ALONE.key, inputs, deadline_s=_ANSWER_S))
-                for one in waiting:
-                    rows = np.stack([next(outputs) for _ in prepared[one].inputs])
-                    vectors[one] = np.average(rows, axis=0, weights=prepared[one].weights).astype(np.float32)
-                done += len(waiting)
-                waiting.clear()
-                progress(done / len(texts))
+
+        async def read(places: Sequence[int]) -> None:
+            nonlocal done
+            async with turn:
+                inputs = [part for at in places for part in prepared[at].inputs]
+                outputs = iter(await engine.encode(adapter.key, inputs, deadline_s=_ANSWER_S))
+            for at in places:
+                rows = np.stack([next(outputs) for _ in prepared[at].inputs])
+                vectors[at] = np.average(rows, axis=0, weights=prepared[at].weights).astype(np.float32)
+            done += len(places)
+            progress(done / len(texts))
+
+        await asyncio.gather(*(read(places) for places in _requests(order, prepared)))
         return np.stack([vector for vector in vectors if vector is not None])
 
     try:
-        await engine.load(_BASE_ALONE)
+        await engine.load(adapter)
         yield embed
     finally:
         await engine.close()
+
+
+def _requests(order: Sequence[int], prepared: Sequence[classify.PreparedClassify]) -> Iterator[list[int]]:
+    """Texts in that order, in groups of about `_INPUTS_AT_ONCE` inputs."""
+    waiting: list[int] = []
+    size = 0
+    for at in order:
+        waiting.append(at)
+        size += len(prepared[at].inputs)
+        if size >= _INPUTS_AT_ONCE:
+            yield waiting
+            waiting, size = [], 0
+    if waiting:
+        yield waiting

@@ -14,11 +14,11 @@ from llama_cpp import Llama
 
 from appliance.engine.generation.decoder import DRAFTS_MAX
 from appliance.engine.generation.grammar import grammar_of_schema
+from appliance.engine.generation.llama_decoder import LlamaDecoder
 from appliance.engine.generation.model_file import estimate, read_header
 from appliance.engine.generation.scheduler import Limits, Sampled, Scheduler, Sequence
 from appliance.engine.generation.speculation import propose
 from appliance.engine.generation.values import Sampling
-from appliance.engine.llamacpp import LlamaDecoder
 from appliance.errors import InvalidRequest, ModelFileRefused, SpecialistFileInvalid
 from benchmarks.random_decoder import TINY, write_decoder, write_decoder_lora
 
@@ -115,7 +115,7 @@ class Batch:
             slot.tokens = array("i", [0] * (CONTEXT - 1))
 
     def add(self, number, prompt, *, count=12, sampling=GREEDY, seed=1, adapter=None, speculates=False, **options):
-        tokens = self.decoder.tokenize(prompt, special=False)
+        tokens = self.decoder.tokenize([(prompt, False)])
         wanted = {"grammar": None, "logprobs": None} | options
         self.decoder.open(number, sampling, seed=seed, prompt=len(tokens), **wanted)
         self.answers[number], self.logprobs[number] = [], []
@@ -158,10 +158,10 @@ def test_the_facts_and_tokens_are_the_library_s(decoder, alone):
     assert facts.device.startswith(("CPU", "GPU"))
     model = alone.models[None]
     for prompt in PROMPTS:
-        assert list(decoder.tokenize(prompt, special=False)) == model.tokenize(prompt.encode())
-    assert list(decoder.tokenize("<s>a</s>", special=True)) == [1, *model.tokenize(b"a", add_bos=False), 2]
-    assert decoder.tokenize("<s>", special=False)[1] != 1
-    assert decoder.piece(decoder.tokenize("é", special=False)[-1]) == "é".encode()[-1:]
+        assert list(decoder.tokenize([(prompt, False)])) == model.tokenize(prompt.encode())
+    assert list(decoder.tokenize([("<s>a</s>", True)])) == [1, *model.tokenize(b"a", add_bos=False), 2]
+    assert decoder.tokenize([("<s>", False)])[1] != 1
+    assert decoder.piece(decoder.tokenize([("é", False)])[-1]) == "é".encode()[-1:]
     assert decoder.ends(2) and not decoder.ends(5) and decoder.piece(2) == b""
 
 
