@@ -11,7 +11,6 @@ that what a crash cut off is taken up again by `finish_erasures`, in any process
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -24,6 +23,7 @@ from appliance.audit.client import KeyRetired, SequencerClient, SequencerGone, r
 from appliance.audit.derived import ErasureRow, OutboxRow
 from appliance.audit.epochs import list_epochs
 from appliance.audit.keystore import INDEX_CLASS, Keystore
+from appliance.audit.lock import try_lock
 from appliance.audit.operations import ID_BYTES, announced, place_of
 from appliance.audit.protocol import Administration as Request
 from appliance.audit.protocol import (
@@ -417,19 +417,11 @@ class Administration:
             try:
                 # Asked for again and again: a thread that waits in the kernel could not be called off, and whoever
                 # gave up would wait for it at the end all the same.
-                while not _locked(descriptor):
+                while not try_lock(descriptor):
                     await asyncio.sleep(_POLL_S)
                 yield
             finally:
                 os.close(descriptor)
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _listed(value: control.Value) -> tuple[str, ...]:

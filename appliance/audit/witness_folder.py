@@ -17,7 +17,6 @@ history; it MUST be retired and another made, under another name. This folder is
 from __future__ import annotations
 
 import base64
-import fcntl
 import hashlib
 import os
 import shutil
@@ -30,6 +29,7 @@ from typing import TypeVar
 import msgspec
 
 from appliance.audit.checkpoint import Checkpoint
+from appliance.audit.lock import try_lock
 from appliance.crypto import cosignature, note, signing
 from appliance.errors import Conflict, HomeError, HomeExists, HomeInUse, HomeNotInitialised, InvalidRequest
 
@@ -258,10 +258,8 @@ def open_witness(folder: Path) -> Iterator[WitnessFolder]:
     with _told(folder):
         descriptor = os.open(folder / "witness.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HomeInUse(f"the witness of {folder} runs already", hint="stop the other process first") from None
+        if not try_lock(descriptor):
+            raise HomeInUse(f"the witness of {folder} runs already", hint="stop the other process first")
         yield WitnessFolder(folder)
     finally:
         os.close(descriptor)

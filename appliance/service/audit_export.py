@@ -31,6 +31,7 @@ from appliance.accounts.actions import Action, authorize
 from appliance.audit.formats.syslog import Sender
 from appliance.audit.formats.write import FILE_TYPES, Progress, write_export
 from appliance.audit.formats.write import Format as RecordFormat
+from appliance.audit.lock import try_lock
 from appliance.audit.log import AuditLog
 from appliance.config import Config, Home
 from appliance.errors import HomeFull, InvalidRequest, RequestCancelled, UnknownOption
@@ -296,10 +297,8 @@ def _remove_abandoned(folder: Path) -> None:
     except OSError:
         return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
-    except BlockingIOError:
-        return  # somebody writes in it
+        if try_lock(descriptor):  # nobody writes in it any more
+            shutil.rmtree(folder, ignore_errors=True)
     finally:
         os.close(descriptor)
 

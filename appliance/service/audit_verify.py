@@ -14,7 +14,6 @@ and then goes on from that file as well, so that a history which was replaced as
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import os
 import sys
@@ -28,6 +27,7 @@ from typing import Any
 from appliance.accounts.actions import Action, authorize
 from appliance.audit.header import epoch_of
 from appliance.audit.keystore import PublicMaterial, public_material
+from appliance.audit.lock import try_lock
 from appliance.audit.log import AuditLog
 from appliance.audit.quarantine import read_quarantine
 from appliance.audit.signer_memory import read_signed_head
@@ -216,7 +216,7 @@ async def _alone(home: Home, wait_s: float) -> AsyncIterator[None]:
         raise home_error(home, error) from None
     try:
         waited_s = 0.0
-        while not _locked(descriptor):
+        while not try_lock(descriptor):
             if waited_s >= wait_s:
                 raise Conflict("another verification of this log goes on", hint="ask again when it has ended")
             await asyncio.sleep(_POLL_S)
@@ -224,14 +224,6 @@ async def _alone(home: Home, wait_s: float) -> AsyncIterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 async def _run_verifier(*arguments: str) -> Verdict:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.audit.clock import read_boot_id
+from appliance.audit.lock import try_lock
 from appliance.config import Home
 from appliance.types import AttributeValue
 
@@ -73,7 +74,7 @@ def is_alive(home: Home, boot: str, pid: int) -> bool:
     except OSError:
         return False
     try:
-        return not _lock(descriptor)
+        return not try_lock(descriptor)
     finally:
         os.close(descriptor)
 
@@ -92,7 +93,7 @@ def take_abandoned(home: Home) -> Iterator[CommandMark]:
         except OSError:
             continue  # somebody else was faster
         try:
-            if not _lock(descriptor) or not _is_still(path, descriptor):
+            if not try_lock(descriptor) or not _is_still(path, descriptor):
                 continue
             content = os.pread(descriptor, _CONTENT_BYTES_MAX, 0)
             yield CommandMark(named[1], int(named[2]), int(content) if content.isdigit() else 0)
@@ -104,14 +105,6 @@ def take_abandoned(home: Home) -> Iterator[CommandMark]:
 
 def _path(home: Home, mark: CommandMark) -> Path:
     return home.runtime / f"command-{mark.boot}-{mark.pid}.mark"
-
-
-def _lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _is_still(path: Path, descriptor: int) -> bool:

@@ -9,13 +9,13 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from appliance.audit.lock import try_lock
 from appliance.config import Home
 from appliance.errors import (
     HomeError,
@@ -68,14 +68,12 @@ def hold_server_lock(home: Home) -> Iterator[None]:
     path = home.runtime / "server.lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(descriptor):
             holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
             raise HomeInUse(
                 f"the data folder {home.root} is in use by another server (process {holder})",
                 hint="stop that server, or choose another folder with --home",
-            ) from None
+            )
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield

@@ -26,6 +26,7 @@ from appliance.audit import store
 from appliance.audit.administration import LOCK_FILE as ERASURE_LOCK
 from appliance.audit.header import epoch_of
 from appliance.audit.keystore import public_material
+from appliance.audit.lock import try_lock
 from appliance.audit.signer_memory import SignedHead, SignerMemory, read_signed_head
 from appliance.audit.tiles import StoredTree, root_of
 from appliance.config import Home
@@ -64,10 +65,8 @@ def staged(home: Home, name: str = STAGING) -> Iterator[Path]:
     except OSError as error:
         raise home_error(home, error) from None
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Conflict("another backup or drill goes on", hint="wait until it has ended") from None
+        if not try_lock(descriptor):
+            raise Conflict("another backup or drill goes on", hint="wait until it has ended")
         wipe(folder)
         folder.mkdir(mode=0o700)
         try:
@@ -174,25 +173,22 @@ def _no_destruction(home: Home) -> Iterator[Callable[[], None]]:
     """Nobody destroys keys until the yielded function is called or the block ends. Raises `HomeInUse`."""
     descriptor = os.open(home.runtime / ERASURE_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        _lock(descriptor)
+        _wait_for_lock(descriptor)
         yield lambda: fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int) -> None:
+def _wait_for_lock(descriptor: int) -> None:
     """Whoever destroys keys is waited for, but not for ever."""
     given_up = time.monotonic() + _ERASURE_WAIT_S
-    while True:
-        try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= given_up:
-                raise HomeInUse(
-                    "keys are being destroyed, and a backup must not hold one of them",
-                    hint="make the backup again when that has ended",
-                ) from None
-            time.sleep(_ERASURE_POLL_S)
+    while not try_lock(descriptor):
+        if time.monotonic() >= given_up:
+            raise HomeInUse(
+                "keys are being destroyed, and a backup must not hold one of them",
+                hint="make the backup again when that has ended",
+            )
+        time.sleep(_ERASURE_POLL_S)
 
 
 def _copy(source: Path, target: Path) -> None:
