@@ -30,6 +30,7 @@ from ui.stream_ends import StreamEnds, is_end
 
 _CACHING = {Area.ASSET: "forever", Area.PUBLIC: "never"}
 _HTML = b"text/html; charset=utf-8"
+SESSION_ENDED = b": the session ended\n\n"  # a comment to every reader of events; `app.js` leaves the page at it
 _UNTOLD_S = 30.0  # how long an answer under way goes on while the API is too busy to tell whether its session lives
 _NEEDS_SESSION = frozenset({Area.DOWNLOAD, Area.UPLOAD, Area.PAGE, Area.ASSET, Area.GRADIO})
 
@@ -121,7 +122,11 @@ class Guard:
         # Pages are rewritten on the way out, so they must arrive uncompressed.
         if request.area is not Area.ASSET:
             scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
-        watch = _Watch(self._sessions, request, self._settings.session_check_s, self._clock)
+
+        async def refuse(send: Send) -> None:
+            await self._send_to_sign_in(request, send)
+
+        watch = _Watch(self._sessions, request, self._settings.session_check_s, self._clock, refuse)
         await self._pages(scope, watch.receive(receive), watch.send(passing))
 
     def _owns_all(self, request: _Request, tabs: list[object]) -> bool:
@@ -264,14 +269,29 @@ def _tabs_named(request: _Request, body: bytes) -> list[object]:
 
 
 class _Watch:
-    """Ends an answer that outlives its session: after the cut nothing is sent and the application is told to stop."""
+    """Ends an answer that outlives its session: after the cut nothing is sent and the application is told to stop.
 
-    def __init__(self, sessions: Sessions, request: _Request, every_s: float, clock: Callable[[], float]) -> None:
+    A stream of events tells its page of it. An answer that says how long it is cannot be ended early: it begins when
+    its first piece is there, and is refused instead where the session ended before; cut later, it is left unfinished,
+    and the server closes the connection.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        request: _Request,
+        every_s: float,
+        clock: Callable[[], float],
+        refuse: Callable[[Send], Awaitable[None]],
+    ) -> None:
         self._sessions = sessions
         self._request = request
         self._every_s = every_s
         self._clock = clock
+        self._refuse = refuse
         self._checked = self._valid_at = clock()
+        self._start: Message | None = None  # of an answer of known length, until its first piece
+        self._early_end: bytes | None = b""
         self._cut = False
 
     def receive(self, receive: Receive) -> Receive:
@@ -284,13 +304,27 @@ class _Watch:
         async def sending(message: Message) -> None:
             if self._cut:
                 return
+            if message["type"] == "http.response.start":
+                self._early_end = _early_end(message["headers"])
+                if self._early_end is None:
+                    self._start = message
+                    return
             if message["type"] == "http.response.body" and not await self._valid():
                 self._cut = True
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                await self._end(send)
                 return
+            if self._start is not None:
+                start, self._start = self._start, None
+                await send(start)
             await send(message)
 
         return sending
+
+    async def _end(self, send: Send) -> None:
+        if self._start is not None:
+            await self._refuse(send)
+        elif self._early_end is not None:
+            await send({"type": "http.response.body", "body": self._early_end, "more_body": False})
 
     async def _valid(self) -> bool:
         now = self._clock()
@@ -311,6 +345,14 @@ def _caching(request: _Request) -> str:
     if path.startswith("/ui/static/") or path == f"{MOUNT}/theme.css":
         return "revalidate"
     return _CACHING.get(request.area, "never")
+
+
+def _early_end(headers: list[Header]) -> bytes | None:
+    """The last piece of an answer that ends early; None where its length was told, so that it cannot."""
+    told = {name.lower(): value for name, value in headers}
+    if b"content-length" in told:
+        return None
+    return SESSION_ENDED if told.get(b"content-type", b"").startswith(b"text/event-stream") else b""
 
 
 def _is_html(headers: list[Header]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -23,6 +24,7 @@ class FakePeople:
         self.disabled: set[str] = set()
         self.changed: list[list[str]] = []  # name and length of each password that was set
         self.keys: list[dict[str, Any]] = []
+        self.change_takes_s = 0.0  # from the end of the sessions to the answer
 
     def routes(self) -> list[Route]:
         return [
@@ -66,6 +68,7 @@ class FakePeople:
         self.changed.append([name, str(len(body["password"]))])
         for secret in [secret for secret, owner in self.api.sessions.items() if owner == name]:
             del self.api.sessions[secret]
+        await asyncio.sleep(self.change_takes_s)
         return Response(status_code=204)
 
     async def list_keys(self, request: Request) -> Response:

@@ -52,6 +52,8 @@ def fake_with_controls(attempts: list[str]) -> FakeApi:
                     fake.specialists.cards[specialist] |= dict.fromkeys(("name", "summary", "limits", "licence"), words)
                 elif name == "drop_hostile":
                     fake.records.pop()
+                elif hasattr(fake.people, name):
+                    setattr(fake.people, name, value)
                 elif hasattr(fake, name):
                     setattr(fake, name, value)
                 else:

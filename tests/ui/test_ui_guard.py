@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import html
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import httpx
@@ -18,7 +19,7 @@ from starlette.types import ASGIApp, Message
 
 from ui.chrome import Chrome, DocumentUnexpected
 from ui.client import Client, SignedIn
-from ui.guard import Guard
+from ui.guard import SESSION_ENDED, Guard
 from ui.ownership import TabOwners
 from ui.policy import area_of, host_name, same_origin
 from ui.sessions import Sessions
@@ -75,6 +76,22 @@ class Bench:
                 return await http.request(method, path, headers=headers, **options)
 
         return asyncio.run(send())
+
+    def sent(self, method: str, path: str, *, cookie: str, body: bytes) -> list[Message]:
+        """What the server under the guard is told to send, also where that is no whole answer."""
+        told: list[Message] = []
+        names = {"host": "127.0.0.1:8443", "cookie": f"sid={cookie}", **SAME}
+        headers = [(name.encode(), value.encode()) for name, value in names.items()]
+        scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": headers}
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Message) -> None:
+            told.append(message)
+
+        asyncio.run(self.guard(scope, receive, send))
+        return told
 
     def join(self, cookie: str, tab: object, **headers: str) -> httpx.Response:
         return self.request("POST", JOIN, cookie=cookie, json={"session_hash": tab}, headers={**SAME, **headers})
@@ -505,4 +522,43 @@ def test_a_stream_ends_when_its_session_does() -> None:
     answer = bench.request("GET", "/app/gradio_api/queue/data?session_hash=abcdefgh", cookie=cookie)
     assert "data: 2" in answer.text
     assert "data: 5" not in answer.text
+    assert answer.content.endswith(b"\n" + SESSION_ENDED)  # so that the page is left
     assert told_to_stop == ["http.disconnect"]
+
+
+def _answer_of(length: int, pieces: list[bytes], at_piece: Callable[[int], None]) -> ASGIApp:
+    async def answer(_, receive, send) -> None:
+        await receive()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(length).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for number, piece in enumerate(pieces):
+            at_piece(number)
+            await send({"type": "http.response.body", "body": piece, "more_body": number + 1 < len(pieces)})
+
+    return answer
+
+
+def test_an_answer_of_known_length_is_refused_where_its_session_ended_before_it_began() -> None:
+    def end_session(_: int) -> None:
+        bench.fake.sessions.clear()
+        bench.clock.now += 5.0
+
+    bench = make_bench(UiSettings(), _answer_of(2, [b"{}"], end_session))
+    answer = bench.join(bench.fake.open_session("m.keller"), "abcdefgh")
+    assert (answer.status_code, answer.text) == (401, "sign in first")
+    assert int(answer.headers["content-length"]) == len(answer.content)
+
+
+def test_an_answer_of_known_length_is_left_unfinished_where_its_session_ends_later() -> None:
+    def end_session(number: int) -> None:
+        if number == 1:
+            bench.fake.sessions.clear()
+            bench.clock.now += 5.0
+
+    bench = make_bench(UiSettings(), _answer_of(12, [b"piece ", b"secret"], end_session))
+    cookie = bench.fake.open_session("m.keller")
+    sent = bench.sent("POST", JOIN, cookie=cookie, body=b'{"session_hash": "abcdefgh"}')
+    assert [(each["type"], each.get("body"), each.get("more_body")) for each in sent] == [
+        ("http.response.start", None, None),
+        ("http.response.body", b"piece ", True),  # no end is said, so that the server closes the connection
+    ]

@@ -95,9 +95,11 @@ def test_a_key_is_made_shown_once_and_revoked(user: Page) -> None:
     expect(user.locator("#said")).to_contain_text("The key letters is refused from now on.")
 
 
+@pytest.mark.parametrize("slow_s", [0.0, 1.0])  # slow: its stream is cut before the answer is on it
 def test_changing_one_s_password_asks_for_the_current_one_and_signs_out(
-    user: Page, server: Server, recorder: Recorder
+    user: Page, server: Server, recorder: Recorder, slow_s: float
 ) -> None:
+    server.control(change_takes_s=slow_s)
     recorder.expected.append("Response")  # what Gradio throws when it is told 401, as all are that were signed out
     user.get_by_label("Current password").fill("wrong")
     user.get_by_label("New password", exact=True).fill("a-new-password-1")

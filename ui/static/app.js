@@ -36,7 +36,22 @@
   window.fetch = async (...request) => {
     const response = await send(...request);
     if (response.status === 401) leave();
-    return response;
+    return isEvents(response) ? leavingAtItsEnd(response) : response;
+  };
+  const isEvents = (response) => response.headers.get("content-type")?.startsWith("text/event-stream");
+  // The guard's last word in a stream of events: a line of its own, which no value inside an event can be.
+  const SESSION_ENDED = "\n: the session ended\n\n";
+  const leavingAtItsEnd = (response) => {
+    const decoder = new TextDecoder();
+    let tail = "\n";
+    const reading = new TransformStream({
+      transform(piece, passed) {
+        tail = (tail + decoder.decode(piece, { stream: true })).slice(-SESSION_ENDED.length);
+        passed.enqueue(piece);
+      },
+      flush() { if (tail === SESSION_ENDED) leave(); },
+    });
+    return new Response(response.body.pipeThrough(reading), response);
   };
   // Going back after signing out must not show the note again.
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
