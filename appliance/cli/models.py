@@ -44,6 +44,8 @@ def list_models(as_json: JsonOption = False, home: HomeOption = None) -> None:
     """
     config = configured(home)
     entries = _with_log(config, lambda log: models.list_models(config, log, operator()))
+    for refusal in models.damaged_models(config):
+        say(f"left out: {refusal.message}; {refusal.hint}")
     if as_json:
         print_json([_body(config, entry) for entry in entries])
         return

@@ -33,6 +33,7 @@ from appliance.service.egress.egress import EgressTest, last_test, try_to_leave
 from appliance.service.events import record_looking
 from appliance.service.gpu import gpu_finding
 from appliance.service.home import check_home
+from appliance.service.models import damaged_models
 from appliance.service.requests import SpecialistRequest, answer
 from appliance.service.rooms import open_log
 from appliance.service.site_certificate import certificate_facts
@@ -63,6 +64,7 @@ async def examine(config: Config, principal: Principal, *, start_engine: bool = 
     if checks[-1].state == "fail":
         return tuple(checks)
     checks.append(check_modes(config.home))
+    checks.append(check_models(await asyncio.to_thread(damaged_models, config)))
     checks.append(await _guarded("root key", lambda: _check_root_key(config)))
     checks += await _log_checks(config, principal)
     checks.append(await _guarded("exposure", lambda: _check_exposure(config)))
@@ -117,6 +119,13 @@ def check_modes(home: Home) -> Check:
     if not open_paths:
         return Check("permissions", "ok", "readable by the owner only")
     return Check("permissions", "fail", f"{open_paths[0]} is readable by others", f"chmod -R go= {home.root}")
+
+
+def check_models(damaged: Sequence[ApplianceError]) -> Check:
+    """Every model that was taken in can be listed; one that cannot is left out of everything."""
+    if not damaged:
+        return Check("models", "ok", "every manifest of a model that writes can be read")
+    return Check("models", "warn", "; ".join(each.message for each in damaged), damaged[0].hint or "")
 
 
 async def _guarded(name: str, check: Callable[[], Awaitable[Check]]) -> Check:

@@ -114,6 +114,11 @@ async def list_models(config: Config, log: AuditLog, principal: Principal) -> tu
     return await asyncio.to_thread(library_of(config).list)
 
 
+def damaged_models(config: Config) -> tuple[ModelFileRefused, ...]:
+    """Of each model whose manifest cannot be read, and that is in no list therefore, what is wrong with it."""
+    return library_of(config).damaged()
+
+
 async def show_model(config: Config, log: AuditLog, principal: Principal, model: str) -> ModelEntry:
     """One model. Raises `PermissionDenied`, `ModelNotFound`."""
     authorize(principal, Action.SPECIALIST_LIST)

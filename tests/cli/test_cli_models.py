@@ -76,6 +76,10 @@ def test_model_is_pulled_carried_and_imported_elsewhere(connected, machine, tmp_
     assert b"tiny-q8_0 is the file that was added" in apart("models", "verify", "tiny-q8_0").stderr
     shown = apart("models", "show", "tiny-q8_0").stdout.decode()
     assert "conversation of 2,048 tokens" in shown and "me/tiny-GGUF" in shown and pulled["sha256"] in shown
+    (apart.home / "models" / "library" / "damaged.json").write_text("{}")
+    listed = apart("models", "list", "--json")
+    assert [row["id"] for row in json.loads(listed.stdout)] == ["tiny-q8_0"]
+    assert b"left out: " in listed.stderr and b"damaged.json" in listed.stderr and b"remove that file" in listed.stderr
     assert b"removed tiny-q8_0" in apart("models", "remove", "tiny-q8_0").stderr
     assert events_of(apart) == [
         ("model.added", "accepted"),
@@ -83,6 +87,7 @@ def test_model_is_pulled_carried_and_imported_elsewhere(connected, machine, tmp_
         ("model.verified", "accepted"),
         ("model.verified", "completed"),
         ("model.show", "completed"),
+        ("model.list", "completed"),
         ("model.removed", "accepted"),
         ("model.removed", "completed"),
     ]

@@ -29,6 +29,7 @@ WELL = {
     "disk": "ok",
     "data folder": "ok",
     "permissions": "ok",
+    "models": "ok",
     "root key": "ok",
     "audit log": "ok",
     "backup": "warn",  # of a data folder that was made a moment ago
@@ -70,6 +71,11 @@ def another_key(home):
     home.root_key_file.chmod(0o600)
     home.root_key_file.write_bytes(os.urandom(home.root_key_file.stat().st_size))
     home.root_key_file.chmod(0o400)
+
+
+def damaged_manifest(home):
+    (home.models / "library").mkdir(mode=0o700)
+    (home.models / "library" / "ward-assistant.json").write_text("{}")
 
 
 def no_key(home):
@@ -115,6 +121,7 @@ def no_certificate_at_all(home):
 CASES = {
     "a later release's folder": (marker_of_a_later_release, "data folder", "fail", "later release", "install"),
     "a folder others read": (folder_for_everybody, "permissions", "fail", "readable by others", "chmod -R go="),
+    "a model's damaged manifest": (damaged_manifest, "models", "warn", "ward-assistant.json", "remove that file"),
     "a key others read": (key_for_everybody, "root key", "fail", "root.key", "chmod"),
     "a key of another folder": (another_key, "root key", "fail", "key", ""),
     "no key": (no_key, "root key", "fail", "root.key", "recover"),

@@ -183,12 +183,21 @@ def test_exported_model_is_whole_and_says_where_it_came_from(library, tiny, tmp_
     shutil.rmtree(target)
 
 
-def test_damaged_manifest_is_named(library, tiny):
-    library.add(tiny, ORIGIN, added_by="a")
-    path = library.folder / "tiny-q8_0.json"
-    path.write_text("{}")
-    with pytest.raises(ModelFileRefused, match=r"tiny-q8_0\.json"):
-        library.list()
+@pytest.mark.parametrize("content", ["{}", "", '{"format": 2', "\x00" * 64])
+def test_damaged_manifest_is_named_and_harms_no_other_model(library, tiny, tmp_path, content):
+    damaged = library.add(tiny, ORIGIN, added_by="a")
+    written = [write_model(tmp_path / name, seed=seed) for seed, name in enumerate(("b.gguf", "c.gguf"), 1)]
+    other, third = (library.add(path, ORIGIN, added_by="a") for path in written)
+    (library.folder / f"{damaged.id}.json").write_text(content)
+    assert [entry.id for entry in library.list()] == [other.id, third.id]
+    assert [f"{damaged.id}.json" in refusal.message for refusal in library.damaged()] == [True]
+    with pytest.raises(ModelFileRefused, match=damaged.id):
+        library.get(damaged.id)
+    library.remove(third.id)
+    assert damaged.path.exists(), "which file it named is not known any more"
+    (library.folder / f"{damaged.id}.json").unlink()
+    library.remove(other.id)
+    assert list(library.folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -91,8 +91,12 @@ class ModelLibrary:
         self._config, self._read_facts = config, read_facts
 
     def list(self) -> tuple[ModelEntry, ...]:
-        """Every model, by id. Raises `ModelFileRefused` for a manifest that was damaged."""
-        return tuple(self._read(path) for path in sorted(self.folder.glob("*.json")))
+        """Every model, by id. One whose manifest cannot be read is none, and no other suffers: see `damaged`."""
+        return tuple(found for found in self._manifests() if isinstance(found, ModelEntry))
+
+    def damaged(self) -> tuple[ModelFileRefused, ...]:
+        """What is wrong with each manifest that cannot be read, and what to do."""
+        return tuple(found for found in self._manifests() if isinstance(found, ModelFileRefused))
 
     def get(self, model: str) -> ModelEntry:
         """One model. Raises `ModelNotFound`."""
@@ -236,11 +240,20 @@ class ModelLibrary:
         return digest
 
     def _sweep(self) -> None:
-        """Delete the files that no manifest names."""
+        """Delete the files that no manifest names; none while there is one that cannot be read, for it names one."""
+        if self.damaged():
+            return
         named = {entry.manifest.sha256 for entry in self.list()}
         for path in self.folder.glob("*.gguf"):
             if path.stem not in named:
                 path.unlink(missing_ok=True)
+
+    def _manifests(self) -> Iterator[ModelEntry | ModelFileRefused]:
+        for path in sorted(self.folder.glob("*.json")):
+            try:
+                yield self._read(path)
+            except ModelFileRefused as refusal:
+                yield refusal
 
     def _read(self, path: Path) -> ModelEntry:
         try:
