@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from appliance.audit import clock as clocks
 from appliance.audit import store
-from appliance.audit.clock import ANOMALY_MS, ClockReading, CommitClock
+from appliance.audit.clock import ANOMALY_MS, ClockReading, CommitClock, read_clock
 from appliance.audit.header import RecordHeader
 from appliance.audit.keystore import open_keystore
 from appliance.audit.log import _start
@@ -36,6 +37,38 @@ STEPS = {
     "1970": (-NOON, 1),
     "far future": (2**41, 1),
 }
+
+
+class HeldUp:
+    """The time of a process that is held up for a while after some of its looks at a clock."""
+
+    def __init__(self, held_up_ms):
+        self.held_up_ms, self.now_ms = iter(held_up_ms), 5000
+
+    def monotonic_ns(self):
+        seen = self.now_ms * 1_000_000
+        self.now_ms += next(self.held_up_ms, 0)
+        return seen
+
+    def time_ns(self):
+        return NOON * 1_000_000 + self.monotonic_ns()
+
+
+def test_process_that_is_held_up_between_two_clocks_sees_no_step(monkeypatch):
+    """Of every number of looks, the one after which a process does not run for ten seconds."""
+    for held_up_after in range(8):
+        held_up = HeldUp([*[0] * held_up_after, 10_000])
+        monkeypatch.setattr(clocks, "time", held_up)
+        last = CommitClock(0).advance(read_clock())[0]
+        for _ in range(3):
+            last, _, anomaly_ms = last.advance(read_clock())
+            assert anomaly_ms is None, held_up_after
+
+
+def test_clocks_are_read_all_the_same_when_a_process_is_held_up_at_every_look(monkeypatch):
+    monkeypatch.setattr(clocks, "time", HeldUp([300, 200, 100] * 100))
+    reading = read_clock()
+    assert abs(reading.wall_ms - NOON - reading.monotonic_ms) <= 300
 
 
 class Clock:
