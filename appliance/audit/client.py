@@ -330,8 +330,10 @@ class SequencerClient:
             with socket_address(Path(self._start.runtime) / SOCKET_FILE) as address:
                 await asyncio.get_running_loop().sock_connect(listening, address)
             reader, writer = await asyncio.open_unix_connection(sock=listening)
-        except OSError as error:
+        except BaseException as error:
             listening.close()
+            if not isinstance(error, OSError):
+                raise
             if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
                 return None
             raise AuditUnavailable(f"cannot reach the audit sequencer: {error.strerror}") from None
@@ -347,14 +349,18 @@ class SequencerClient:
         start = self._start if self._renew is None else await asyncio.to_thread(self._renew)
         ours, theirs = socket.socketpair()
         with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "appliance.audit.sequencer", str(theirs.fileno()), str(os.getpid())),
-                pass_fds=(theirs.fileno(),),
-                env=child_environment(),
-                stdin=DEVNULL,
-                stdout=DEVNULL,
-                start_new_session=True,  # Ctrl-C in a terminal reaches us, and we decide when the log closes
-            )
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "appliance.audit.sequencer", str(theirs.fileno()), str(os.getpid())),
+                    pass_fds=(theirs.fileno(),),
+                    env=child_environment(),
+                    stdin=DEVNULL,
+                    stdout=DEVNULL,
+                    start_new_session=True,  # Ctrl-C in a terminal reaches us, and we decide when the log closes
+                )
+            except BaseException:
+                ours.close()
+                raise
         self._child = process
         link = None
         try:

@@ -5,11 +5,14 @@ of RFC 6962, signatures with the public key, so that a receipt is believed for i
 """
 
 import asyncio
+import gc
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -177,6 +180,28 @@ def test_without_permission_to_start_one_a_missing_sequencer_is_an_error(home, r
     with pytest.raises(AuditUnavailable, match="no audit sequencer is running"):
         asyncio.run(AuditLog.open(config_of(home), root_key, spawn=False))
     assert not (home.runtime / LOCK_FILE).exists()
+
+
+@pytest.mark.parametrize("held_up", ["sock_connect", "create_subprocess_exec"])
+def test_a_log_that_is_closed_while_it_connects_again_leaves_nothing_open(home, monkeypatch, held_up):
+    async def run():
+        async with opened(home) as log:
+            reached = asyncio.Event()
+
+            async def hold_up(*_, **__):
+                reached.set()
+                await asyncio.Event().wait()
+
+            place = asyncio if held_up == "create_subprocess_exec" else asyncio.get_running_loop()
+            monkeypatch.setattr(place, held_up, hold_up)
+            os.kill(log.client.hello.pid, signal.SIGKILL)
+            await reached.wait()
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        asyncio.run(run())
+        gc.collect()
+    assert [str(each.message) for each in said if each.category is ResourceWarning] == []
 
 
 def test_the_sequencer_ends_with_its_parent_and_says_so_in_the_log(home):
