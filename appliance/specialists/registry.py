@@ -31,6 +31,7 @@ from appliance.specialists import store
 from appliance.specialists.base_model import MINILM, Pinned
 from appliance.specialists.file_format import SpecialistFile, decode_specialist
 from appliance.specialists.installed_files import delete_file, read_file, write_file
+from appliance.specialists.language_models.library import has_model
 from appliance.specialists.manifest import NOBODY_ID, Manifest, decode_manifest, encode_manifest, version_key
 from appliance.specialists.signature import TrustedKey
 from appliance.specialists.store import TrustedKeyRow
@@ -162,12 +163,16 @@ class Registry:
         """Let a file in; it answers nobody before it was approved and promoted.
 
         Admitting what is installed already changes nothing and returns it. Raises as `check` does, `Conflict` for
-        other bytes under the same id and version, and `HomeError`. On any of them the registry is as it was.
+        other bytes under the same id and version, for another task than the earlier versions do and for the id of a
+        model that writes, and `HomeError`. On any of them the registry is as it was.
         """
         file = self.check(content)
         known = {entry.sha256: entry for entry in self.versions(file.manifest.id)}
         if file.sha256 not in known:
             _check_version_is_free(file, tuple(known.values()))
+            _check_task_is_the_same(file, tuple(known.values()))
+            if has_model(self._home, file.manifest.id):
+                raise Conflict(f"the name {file.manifest.id} is a model's that writes", hint="give it another id")
         write_file(self._home.specialists / f"{file.sha256}.gguf", content)
         if file.sha256 in known:
             self._adapters.pop(file.sha256, None)
@@ -378,6 +383,17 @@ def _check_version_is_free(file: SpecialistFile, known: tuple[SpecialistEntry, .
             raise Conflict(
                 f"{entry.manifest.id} {entry.manifest.version} is installed with other content",
                 hint="a changed specialist needs a new version in its manifest",
+            )
+
+
+def _check_task_is_the_same(file: SpecialistFile, known: tuple[SpecialistEntry, ...]) -> None:
+    """Whoever asks for a specialist relies on what it gives: spans are no label."""
+    for entry in known:
+        if entry.manifest.task != file.manifest.task:
+            raise Conflict(
+                f"{entry.manifest.id} does the task {entry.manifest.task.value!r} here, "
+                f"and this file does {file.manifest.task.value!r}",
+                hint="give it another id",
             )
 
 

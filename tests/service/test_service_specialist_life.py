@@ -35,7 +35,7 @@ from appliance.specialists.registry import Registry
 from appliance.storage.database import open_database
 from appliance.types import Outcome, Principal
 from tests.service.service_fakes import MemoryLog
-from tests.specialist_files import REAL_BASE, write_classifier
+from tests.specialist_files import REAL_BASE, write_classifier, write_tagger
 
 ADMIN = frozenset({"admin"})
 ANA, BOSS = Principal("user:1", "ana", "user", ADMIN), Principal("user:2", "boss", "user", ADMIN)
@@ -115,6 +115,19 @@ def test_a_file_with_a_trusted_signature_waits_for_approval(registry, log, conte
     said = log.events[-1].attributes
     assert (said["specialist"], said["specialist_version"], said["signer"]) == ("triage", "0.1.0", "Vendor Ltd")
     assert said["sha256"] == card["sha256"]
+
+
+@pytest.mark.parametrize("clash", ["another task", "a model's name"])
+def test_whoever_asks_for_a_name_goes_on_getting_what_it_gave(registry, log, content, tmp_path, clash):
+    if clash == "another task":
+        installed(registry, log, content())
+        wanted = write_tagger(tmp_path / "triage.gguf", base=REAL_BASE, version="0.2.0").read_bytes()
+    else:
+        (Home(tmp_path / "home").models / "library").mkdir()
+        (Home(tmp_path / "home").models / "library" / "triage.json").write_text("{}")
+        wanted = content()
+    work = life.install(registry, log, ANA, Upload(wanted, reason="pilot-ward-3"))
+    assert "another id" in refused(work, Conflict, registry, log).hint
 
 
 def test_a_file_that_nobody_vouches_for_needs_a_decision_with_its_reason(registry, log, content):

@@ -31,6 +31,7 @@ from appliance.specialists.durable_files import disk_errors, sync_folder, write_
 from appliance.specialists.language_models.facts import Facts, FactsReader
 
 FORMAT = 1
+FOLDER = "library"
 MANIFEST_BYTES_MAX = 64 * 1024
 HASH_LIST = "SHA256SUMS"
 CHUNK_BYTES = 4 * 1024 * 1024
@@ -87,7 +88,7 @@ class ModelLibrary:
     """
 
     def __init__(self, home: Home, config: ModelsConfig, read_facts: FactsReader) -> None:
-        self.folder = home.models / "library"
+        self.folder = home.models / FOLDER
         self._config, self._read_facts = config, read_facts
 
     def list(self) -> tuple[ModelEntry, ...]:
@@ -271,6 +272,11 @@ class ModelLibrary:
                 hint="remove that file and add the model again, or install a newer release",
             )
         return ModelEntry(manifest, self.folder / f"{manifest.sha256}.gguf")
+
+
+def has_model(home: Home, model: str) -> bool:
+    """Whether a model that writes has this id; also one whose manifest cannot be read."""
+    return bool(_ID.fullmatch(model)) and (home.models / FOLDER / f"{model}.json").exists()
 
 
 def check_id(model: str) -> str:
