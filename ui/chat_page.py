@@ -130,14 +130,14 @@ def draw_chat_page(opening: Opening, client: Client, settings: UiSettings) -> No
             async with aclosing(_answer(visitor, one, asked, sign)) as drawing:
                 async for moment in drawing:
                     if not running.is_newest(tab, sign):
-                        return
+                        break
                     if begun and moment.lost:
                         left = await _let_go(visitor, one)
                         if left is not None:
                             over = gr.update(interactive=True), gr.update(interactive=False)
                             kept = gr.skip(), gr.skip()
                             yield (moment.problem, *left, "", moment.state, *kept, *over, "", gr.skip())
-                            return
+                            break
                     taken = moment.taken  # the question is the conversation's now: its field is free for the next
                     yield (
                         moment.problem,
@@ -154,6 +154,7 @@ def draw_chat_page(opening: Opening, client: Client, settings: UiSettings) -> No
                         "" if taken else gr.skip(),
                     )
                     listed = top = gr.skip()
+            yield tuple(gr.skip() for _ in answered)
         except Refused as refusal:
             yield (chat_views.refused(refusal), *(gr.skip() for _ in answered[1:]))
         finally:
@@ -204,12 +205,13 @@ def draw_chat_page(opening: Opening, client: Client, settings: UiSettings) -> No
         running.stop(str(request.session_hash))
         try:
             await visitor.delete_conversation(chat or "")
+            running.drop(str(request.session_hash))
             problem, side, head, _, live, _, *rest = await _whole(visitor, "")
         except Refused as refusal:
             return (chat_views.refused(refusal), *(gr.skip() for _ in whole[1:]))
         return problem, side, head, fragment("chat_deleted"), live, chat_views.state("It was deleted."), *rest
 
-    def halt(request: gr.Request) -> None:
+    async def halt(request: gr.Request) -> None:
         running.stop(str(request.session_hash))
 
     async def show_policy(request: gr.Request) -> str:

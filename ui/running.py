@@ -3,6 +3,9 @@
 sign = running.begin(tab)
 async with aclosing(until(lines, sign)) as news:
     async for line in news: ...          # None: no news for a moment
+
+A callback that others may overtake ends with a yield that leaves the page as it is: when it is over, Gradio sends its
+last yield once more, which may be long after another callback has drawn.
 """
 
 from __future__ import annotations
@@ -32,6 +35,11 @@ class Running:
     def stop(self, tab: str) -> None:
         if (sign := self._running.get(tab)) is not None:
             sign.set()
+
+    def drop(self, tab: str) -> None:
+        """Stops what this tab runs, of which nothing more is to be shown."""
+        self.stop(tab)
+        self._running.pop(tab, None)
 
     def is_newest(self, tab: str, sign: asyncio.Event) -> bool:
         return self._running.get(tab) is sign

@@ -90,8 +90,9 @@ def draw_search_page(opening: Opening, client: Client, settings: UiSettings) -> 
             async with aclosing(_draw(visitor_of(request, client, settings).search(query), sign)) as drawing:
                 async for drawn in drawing:
                     if not searches.is_newest(tab, sign):
-                        return
+                        break
                     yield drawn
+            yield tuple(gr.skip() for _ in shown)
         finally:
             searches.end(tab, sign)
 
@@ -102,15 +103,17 @@ def draw_search_page(opening: Opening, client: Client, settings: UiSettings) -> 
             yield tuple(gr.skip() for _ in (*shown, exact[3], span))
             return
         values = [exchange if at == "exchange" else "" for _, at, _, _ in FIELDS]
+        filled: tuple[Any, Any] = exchange, "Any time"  # once: somebody may be typing there by then
         async with aclosing(search("Any time", "", "", "", *values, request)) as drawing:
             async for drawn in drawing:
-                yield (*drawn, exchange, "Any time")
+                yield (*drawn, *filled)
+                filled = gr.skip(), gr.skip()
 
-    def halt(request: gr.Request) -> None:
+    async def halt(request: gr.Request) -> None:
         searches.stop(str(request.session_hash))
 
-    def forget(request: gr.Request) -> tuple[Any, ...]:
-        halt(request)
+    async def forget(request: gr.Request) -> tuple[Any, ...]:
+        searches.drop(str(request.session_hash))
         empty = fragment("search_idle"), fragment("found_before")
         return "", *empty, gr.update(interactive=False), "Last 7 days", "", "", "", *("" for _ in exact)
 
