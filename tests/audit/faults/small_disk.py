@@ -26,7 +26,6 @@ from tests.audit.faults.zygote import ROOT
 
 MIB = 1024 * 1024
 FREE_MIN, RESERVE = 4 * MIB, 2 * MIB
-APPEND_S = 5.0
 _ENTRIES_MAX = 20_000
 
 
@@ -36,7 +35,7 @@ def run_in_namespace(home: Home, folder: Path, options: str, case: str) -> dict:
     mount_point.mkdir()
     command = ["unshare", "--map-root-user", "--mount", sys.executable, "-m", "tests.audit.faults.small_disk"]
     done = subprocess.run(
-        [*command, home.root, mount_point, options, case], cwd=ROOT, capture_output=True, text=True, timeout=110
+        [*command, home.root, mount_point, options, case], cwd=ROOT, capture_output=True, text=True, timeout=240
     )
     if "unshare failed" in done.stderr or "Operation not permitted" in done.stderr:
         raise PermissionError(done.stderr.strip())
@@ -99,7 +98,7 @@ async def _until_recorded(log: AuditLog, event: Callable[[], AuditEvent]) -> int
 
 async def _nearly_full(home: Home, filler: Filler) -> dict:
     """Less is free than recording needs: it pauses in order, and resumes by itself."""
-    async with opened(home, disk_free_bytes_min=FREE_MIN, reserve_bytes=RESERVE, append_s=APPEND_S) as log:
+    async with opened(home, disk_free_bytes_min=FREE_MIN, reserve_bytes=RESERVE) as log:
         events = [an_event(i, content=bytes(2000)) for i in range(6)]
         urgent = dataclasses.replace(an_event(7), urgent=True)
         before = [await _outcome(log, event) for event in events[:2]]
@@ -118,7 +117,7 @@ async def _nearly_full(home: Home, filler: Filler) -> dict:
 async def _quite_full(home: Home, filler: Filler) -> dict:
     """Not a byte is left and no rule watched: the writer ends, and the next one goes on when there is room."""
     recorded, refused = [], []
-    async with opened(home, disk_free_bytes_min=0, reserve_bytes=0, append_s=APPEND_S) as log:
+    async with opened(home, disk_free_bytes_min=0, reserve_bytes=0) as log:
         filler.leave(300_000)
         for number in range(60):
             event = an_event(number, content=bytes(30_000))
@@ -139,7 +138,7 @@ async def _started_full(home: Home, filler: Filler) -> dict:
         await log.append(an_event(1))
     filler.leave(64 * 1024)
     event = an_event(2, content=bytes(2000))
-    async with opened(home, disk_free_bytes_min=FREE_MIN, reserve_bytes=RESERVE, append_s=APPEND_S) as log:
+    async with opened(home, disk_free_bytes_min=FREE_MIN, reserve_bytes=RESERVE) as log:
         during = await _outcome(log, event)
         filler.give_back()
         await _until_recorded(log, lambda: event)
@@ -148,12 +147,12 @@ async def _started_full(home: Home, filler: Filler) -> dict:
 
 async def _no_inodes(home: Home, filler: Filler) -> dict:
     """No new file can be made while the log is open, nor when it is opened again."""
-    async with opened(home, disk_free_bytes_min=FREE_MIN, reserve_bytes=RESERVE, append_s=APPEND_S) as log:
+    async with opened(home, disk_free_bytes_min=FREE_MIN, reserve_bytes=RESERVE) as log:
         await log.append(an_event(1))
         filler.take_entries()
         during = [await _outcome(log, an_event(i, content=bytes(2000))) for i in range(3)]
     filler.give_back()
-    async with opened(home, disk_free_bytes_min=FREE_MIN, append_s=APPEND_S) as log:
+    async with opened(home, disk_free_bytes_min=FREE_MIN) as log:
         after = await _outcome(log, an_event(9))
     return {"during": during, "after": after}
 
