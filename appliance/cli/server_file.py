@@ -1,11 +1,11 @@
 """Where a running server of a data folder can be reached: `run/server.json`, believed only while it lives.
 
-The server's lock decides whether it lives: a file left by a crash is not believed.
+The server's lock decides whether it lives, and whose file it is: what a crash left is not believed, neither before
+the next server has started nor while it starts.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from appliance.config import Home
+from appliance.service.home import server_pid
 
 _FILE_BYTES_MAX = 4096
 
@@ -43,20 +44,7 @@ def read_server_file(home: Home) -> RunningServer | None:
     try:
         with (home.runtime / "server.json").open("rb") as file:
             content = json.loads(file.read(_FILE_BYTES_MAX))
-        if not _is_locked(home):
-            return None
-        return RunningServer(int(content["pid"]), str(content["url"]))
+        running = RunningServer(int(content["pid"]), str(content["url"]))
+        return running if server_pid(home) == running.pid else None
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-
-
-def _is_locked(home: Home) -> bool:
-    descriptor = os.open(home.runtime / "server.lock", os.O_RDWR | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(descriptor)

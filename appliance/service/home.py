@@ -9,9 +9,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,6 +31,8 @@ from appliance.errors import (
 FORMAT_VERSION = 1
 MARKER_BYTES_MAX = 4096
 DISK_FREE_BYTES_MIN = 256 * 1024 * 1024
+_LOOKED_AT_S = 10.0  # a lock that is only looked at is free at once, if whoever looks is not held up
+_LOOKED_AT_POLL_S = 0.01
 
 
 def check_home(home: Home) -> None:
@@ -68,17 +72,39 @@ def hold_server_lock(home: Home) -> Iterator[None]:
     path = home.runtime / "server.lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        if not try_lock(descriptor):
-            holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
-            raise HomeInUse(
-                f"the data folder {home.root} is in use by another server (process {holder})",
-                hint="stop that server, or choose another folder with --home",
-            )
+        given_up = time.monotonic() + _LOOKED_AT_S
+        while not try_lock(descriptor):
+            if _is_held(descriptor) or time.monotonic() >= given_up:
+                holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
+                raise HomeInUse(
+                    f"the data folder {home.root} is in use by another server (process {holder})",
+                    hint="stop that server, or choose another folder with --home",
+                )
+            time.sleep(_LOOKED_AT_POLL_S)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def server_pid(home: Home) -> int | None:
+    """The process that holds the server lock, None while nobody does. Raises `OSError` where there is no lock yet."""
+    descriptor = os.open(home.runtime / "server.lock", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        content = os.pread(descriptor, 20, 0).strip()
+        return int(content) if _is_held(descriptor) and content.isdigit() else None
+    finally:
+        os.close(descriptor)
+
+
+def _is_held(descriptor: int) -> bool:
+    """Whether another has the lock; whoever only looks shares it for a moment, and keeps nobody from looking too."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
 
 
 def check_writable(home: Home) -> None:
