@@ -23,7 +23,7 @@ from appliance.cli.client_networks import OnlyFrom
 from appliance.cli.server_file import server_file
 from appliance.cli.terminal import HomeOption, configured, operator, run, say
 from appliance.config import Config, ServerConfig
-from appliance.errors import ConfigInvalid, ServerUnavailable
+from appliance.errors import ApplianceError, ConfigInvalid, ServerUnavailable
 from appliance.service import accounts
 from appliance.service.appliance import Appliance, open_appliance
 from appliance.service.home import check_home, hold_server_lock
@@ -137,7 +137,12 @@ async def _announce(listener: uvicorn.Server, appliance: Appliance, server: Serv
 
 async def _offer_setup(appliance: Appliance, address: str, setup_link: bool) -> None:
     if setup_link and not await asyncio.to_thread(appliance.accounts.has_administrator):
-        token = await accounts.create_setup_link(appliance.accounts, appliance.audit, operator())
+        try:
+            token = await accounts.create_setup_link(appliance.accounts, appliance.audit, operator())
+        except ApplianceError as error:
+            # Whoever serves goes on to say where: a log that is slow for a moment, or read only, is no reason to stop.
+            say(f"no administrator yet, and no link was made: {error.message}; try: appliance users setup-link")
+            return
         say(f"no administrator yet; open this link once, on this machine: {address}/setup#{token}")
 
 

@@ -1,13 +1,17 @@
 """The listening socket of `appliance serve`: bound before anything slow starts, and answering without delay."""
 
+import asyncio
+import contextlib
 import dataclasses
 import socket
+from types import SimpleNamespace
 
 import pytest
 
-from appliance.cli.serve import _bound, allowed_addresses, site_settings
+from appliance.cli.serve import _announce, _bound, allowed_addresses, site_settings
 from appliance.config import ServerConfig, SiemConfig, SpecialistsConfig, UpstreamConfig, WitnessConfig, load_config
-from appliance.errors import ConfigInvalid
+from appliance.errors import AuditUnavailable, ConfigInvalid
+from appliance.service import accounts
 
 
 def test_connections_do_not_wait_for_the_clients_acknowledgement():
@@ -22,6 +26,35 @@ def test_port_in_use_is_refused_by_name():
         port = taken.getsockname()[1]
         with pytest.raises(ConfigInvalid, match=f"127.0.0.1:{port}"):
             _bound(ServerConfig(port=port))
+
+
+def test_a_log_that_takes_no_link_does_not_keep_anybody_from_finding_the_server(tmp_path, monkeypatch, capsys):
+    async def no_link(*_rooms):
+        raise AuditUnavailable("the audit log did not answer within 5 s")
+
+    monkeypatch.setattr(accounts, "create_setup_link", no_link)
+    config = load_config(tmp_path)
+    config.home.runtime.mkdir(parents=True)
+    place = config.home.runtime / "server.json"
+    rooms = SimpleNamespace(config=config, accounts=SimpleNamespace(has_administrator=lambda: False), audit=None)
+
+    async def announce():
+        with _bound(ServerConfig(port=0)) as address:
+            listener = SimpleNamespace(started=True, servers=[SimpleNamespace(sockets=[address])])
+            announcing = asyncio.create_task(_announce(listener, rooms, config.server, setup_link=True))
+            said = ""
+            async with asyncio.timeout(60):
+                while "no link was made" not in said and not announcing.done():
+                    await asyncio.sleep(0)
+                    said += capsys.readouterr().err
+            assert not announcing.done() and place.exists()
+            announcing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await announcing
+        return said
+
+    assert "appliance users setup-link" in asyncio.run(announce())
+    assert not place.exists()
 
 
 @pytest.mark.parametrize(
