@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 
 import appliance.audit
-from tests.conftest import start_server, stop_server
+from tests.conftest import ANSWER_S, start_server, stop_server
 from tests.e2e.sites import eventually
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -28,7 +28,7 @@ CHROMIUM_ARGUMENTS = [
 PASSWORD = "river-lantern-copper-7"
 NOTE = "Seen in clinic. Write to ana.lima@example.org or call (555) 014-2277."
 VERIFIER = Path(appliance.audit.__file__).with_name("auditverify.py")
-_PAGES_MS = 30_000
+_PAGES_MS = 120_000  # what is waited for comes within a second or two where nothing else runs
 
 
 @dataclass
@@ -66,17 +66,20 @@ def context():
         browser = playwright.chromium.launch(executable_path=found, args=CHROMIUM_ARGUMENTS)
         opened = browser.new_context(viewport={"width": 1440, "height": 990})
         opened.set_default_timeout(_PAGES_MS)
+        expect.set_options(timeout=_PAGES_MS)
         yield opened
         browser.close()
 
 
+@pytest.mark.timeout(900)  # a busy machine takes its time; each wait has a bound of its own
 def test_from_the_one_time_link_to_a_verified_log(home, tmp_path, context):
     process, url, token = start_server(home.root, tmp_path / "server.log")
     watch = Watch(url)
     watch.over(context)
     try:
         # Until Gradio is imported the pages answer 503 and ask for patience, which a browser's console calls an error.
-        eventually(lambda: httpx.get(f"{url}/ui/status", trust_env=False).json()["ready"], "the pages are there")
+        status = {"url": f"{url}/ui/status", "trust_env": False, "timeout": ANSWER_S}
+        eventually(lambda: httpx.get(**status).json()["ready"], "the pages are there")
         page = context.new_page()
         create_administrator(page, f"{url}/setup#{token}")
         record = deidentify(page)
@@ -98,7 +101,7 @@ def create_administrator(page: Page, link: str) -> None:
     page.get_by_label("Password", exact=True).fill(PASSWORD)
     page.get_by_label("Password, once more").fill(PASSWORD)
     page.get_by_role("button", name="Create account").click()
-    expect(page.locator("#note textarea")).to_be_visible(timeout=_PAGES_MS)
+    expect(page.locator("#note textarea")).to_be_visible()
 
 
 def deidentify(page: Page) -> str:
@@ -107,13 +110,13 @@ def deidentify(page: Page) -> str:
     page.get_by_role("button", name="De-identify", exact=True).click()
     expect(page.locator(".receipt")).to_be_visible()
     expect(page.locator("#redacted textarea")).to_have_value(re.compile(r"\[EMAIL 1\].*\[PHONE 1\]"))
-    assert page.locator("#marked mark").count() >= 2
+    expect(page.locator("#marked mark").nth(1)).to_be_visible()  # two of them at least
     return page.locator(".receipt code").first.inner_text()
 
 
 def look_at_the_log(page: Page, record: str) -> None:
     page.get_by_role("navigation").get_by_role("link", name="Audit log").click()
-    expect(page.locator("#records table")).to_be_visible(timeout=_PAGES_MS)
+    expect(page.locator("#records table")).to_be_visible()
     page.get_by_label("Record id").fill(record)
     page.get_by_role("button", name="Open", exact=True).click()
     expect(page.locator("#record")).to_contain_text(record)

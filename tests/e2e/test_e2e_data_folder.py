@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import link_or_copy, run_appliance
+from tests.conftest import ANSWER_S, link_or_copy, run_appliance
 from tests.e2e.sites import configure, running_site
 
 NOTE = b"Call ana@example.org"
@@ -207,5 +207,6 @@ def test_two_homes_never_touch_each_other(folder, tmp_path):
         with running_site(other, tmp_path / "second") as second:
             receipt = first.client.post("/v1/deidentify", json={"text": "Ana"}).json()["receipt"]
             assert second.client.get(f"/v1/audit/receipts/{receipt['record_id']}").status_code == 404
-            with httpx.Client(base_url=second.url, cookies=first.client.cookies, trust_env=False) as stranger:
+            options = {"cookies": first.client.cookies, "trust_env": False, "timeout": ANSWER_S}
+            with httpx.Client(base_url=second.url, **options) as stranger:
                 assert stranger.get("/v1/sessions/current").status_code == 401
