@@ -89,7 +89,9 @@ def test_logits_of_a_wrong_shape_are_refused(shape):
 
 def test_seven_hundred_tokens_with_illegal_best_classes_decode_fast():
     logits = np.random.default_rng(7).normal(size=(700, 39)).astype(np.float32)
-    decode(logits)
-    started = time.process_time()
-    decode(logits)
-    assert time.process_time() - started < 0.3  # about 5 ms when idle; generous because machines are shared
+    measured = []
+    for _ in range(5):  # the least of them: what Python clears away meanwhile is only added to one
+        started = time.process_time()
+        decode(logits)
+        measured.append(time.process_time() - started)
+    assert min(measured) < 0.3  # about 5 ms when idle; generous because machines are shared
