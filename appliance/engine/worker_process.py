@@ -27,7 +27,8 @@ from appliance.engine import protocol
 from appliance.errors import EngineUnavailable
 
 _STDERR_BYTES_MAX = 2048
-_END_S = 2.0
+_END_S = 2.0  # for a worker that is told to stop
+_ENDING_S = 30.0  # for one that hung up: it is ending by itself, and how is what is asked
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -55,6 +56,7 @@ class WorkerProcess:
         self._writer = writer
         self._bytes_max = message_bytes_max
         self._decode = decode
+        self._hung_up = False
         self._complaint = asyncio.create_task(_last_bytes(process.stderr))
 
     @classmethod
@@ -124,6 +126,7 @@ class WorkerProcess:
             prefix = await self._reader.readexactly(protocol.LENGTH.size)
             body = await self._reader.readexactly(protocol.frame_length(prefix, self._bytes_max))
         except (asyncio.IncompleteReadError, ConnectionError):
+            self._hung_up = True
             return None
         return self._decode(body)
 
@@ -136,10 +139,13 @@ class WorkerProcess:
                 return
 
     async def ended(self) -> Ending:
-        """Close the connection, wait for the process (killing it if it lingers), and say how it ended."""
+        """Close the connection, wait for the process (killing it if it lingers), and say how it ended.
+
+        One that hung up first is given longer: killed by us, it would look as if nobody had been to blame.
+        """
         self._writer.close()
         try:
-            async with asyncio.timeout(_END_S):
+            async with asyncio.timeout(_ENDING_S if self._hung_up else _END_S):
                 await self._process.wait()
         except TimeoutError:
             self.kill()

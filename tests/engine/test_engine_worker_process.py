@@ -3,10 +3,12 @@
 import asyncio
 import os
 import signal
+import socket
+import sys
 
 import pytest
 
-from appliance.engine import protocol
+from appliance.engine import protocol, worker_process
 from appliance.engine.worker_process import WorkerProcess, worker_environment
 from appliance.errors import EngineUnavailable
 
@@ -47,6 +49,32 @@ def test_a_first_command_other_than_a_start_ends_the_worker_with_the_reason(tmp_
 
     report, end = ending(tmp_path, act)
     assert report is None and end.crashed and "the first command is not a start" in end.reason
+
+
+SLOW_TO_END = """
+import os, sys, time
+os.close(int(sys.argv[1]))
+time.sleep(0.5)
+sys.exit("the reason")
+"""
+
+
+def test_a_worker_that_hung_up_is_let_end_by_itself_so_that_its_reason_is_known(monkeypatch):
+    async def scenario():
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", SLOW_TO_END, str(theirs.fileno())),
+                stderr=asyncio.subprocess.PIPE,
+                pass_fds=(theirs.fileno(),),
+            )
+        reader, writer = await asyncio.open_connection(sock=ours)
+        worker = WorkerProcess(process, reader, writer, 1 << 20, protocol.decode_report)
+        return await worker.receive(), await worker.ended()
+
+    monkeypatch.setattr(worker_process, "_END_S", 0.0)  # a busy machine has it take longer than this
+    report, end = asyncio.run(scenario())
+    assert (report, end.reason, end.crashed) == (None, "ended with status 1: the reason", True)
 
 
 def test_a_worker_that_ignores_the_closed_socket_is_killed(tmp_path):
