@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
+from engine_clock import Clock, passes_until
 from engine_tiny_bert import Lora, encode, merged, random_bert, random_lora, write_base, write_lora
 
 from appliance.config import EngineConfig
@@ -129,10 +130,18 @@ def test_a_request_in_flight_is_answered_by_the_next_worker(folder):
 
 def test_a_request_that_sees_two_workers_die_fails(folder):
     async def scenario():
-        events = asyncio.Queue()
+        events, workers = asyncio.Queue(), []
         base = folder / "base.gguf"
         config = EngineConfig(threads=1, restart_backoff_s=0.01)
-        engine = await Engine.start(config, base, sha256(base), folder, on_event=events.put_nowait)
+
+        def told(event):
+            if event.kind == "worker_started":
+                workers.append(event.attributes["pid"])
+                if len(workers) == 2:  # before it is given the request, which it might answer before it is killed
+                    os.kill(workers[1], signal.SIGSTOP)
+            events.put_nowait(event)
+
+        engine = await Engine.start(config, base, sha256(base), folder, on_event=told)
         try:
             await engine.load(adapter(folder, "good"))
             os.kill(engine.status().pid, signal.SIGSTOP)
@@ -141,8 +150,8 @@ def test_a_request_that_sees_two_workers_die_fails(folder):
             os.kill(engine.status().pid, signal.SIGKILL)
             while (await events.get()).kind != "worker_died":
                 pass
-            second = await events.get()
-            os.kill(second.attributes["pid"], signal.SIGKILL)
+            assert (await events.get()).kind == "worker_started"
+            os.kill(workers[1], signal.SIGKILL)
             with pytest.raises(EngineUnavailable, match="SIGKILL") as caught:
                 await call
             assert caught.value.retry_after_s > 0
@@ -160,13 +169,15 @@ def test_a_request_that_sees_two_workers_die_fails(folder):
 def test_a_stuck_worker_is_killed_and_its_request_is_answered(folder):
     async def scenario():
         events = []
-        async with running(folder, events, watchdog_s=1.0) as engine:
+        async with running(folder, events, request_s=600.0) as engine:
             os.kill(engine.status().pid, signal.SIGSTOP)
-            answer = await good_answer(engine)
-            return answer, [event.kind for event in events]
+            call = asyncio.ensure_future(good_answer(engine))
+            await passes_until(lambda: "worker_stuck" in [event.kind for event in events], most_s=120)
+            return await call, [event.kind for event in events]
 
-    answer, kinds = asyncio.run(scenario())
-    assert answer and "worker_stuck" in kinds
+    with asyncio.Runner(loop_factory=Clock) as runner:
+        answer, kinds = runner.run(scenario())
+    assert answer and kinds[-3:] == ["worker_stuck", "worker_died", "worker_started"]
 
 
 def test_a_worker_that_cannot_start_again_fails_requests_and_keeps_trying(folder, tmp_path):
