@@ -34,7 +34,7 @@ def port():
 
 def child(port: int, before: str, after: str = "") -> list[str]:
     script = TRY.format(before=before, after=after)
-    done = subprocess.run([sys.executable, "-c", script, str(port)], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", script, str(port)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout.split("\n")[:-1]
 
@@ -84,7 +84,7 @@ def test_descriptors_other_than_the_kept_ones_are_closed(port):
 
 def test_a_worker_whose_server_is_gone_already_ends_itself():
     script = "from appliance.engine import isolation; isolation.die_with_parent(1 << 22); print('still here')"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "")
 
 
@@ -153,5 +153,5 @@ print(made[1], "seccomp" in str(verdict))
 
 
 def test_what_a_driver_needs_is_made_between_the_walls_and_its_threads_are_behind_both():
-    done = subprocess.run([sys.executable, "-c", DRIVER], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", DRIVER], capture_output=True, text=True, timeout=120)
     assert (done.stdout, done.returncode) == ("EPERM True\n", 0), done.stderr

@@ -29,7 +29,7 @@ def fetch(lanes: Lanes) -> list:
 
 
 def test_two_batches_run_at_the_same_time_in_different_lanes(lanes):
-    both = threading.Barrier(2, timeout=10)  # breaks unless both jobs are running at once
+    both = threading.Barrier(2, timeout=60)  # breaks unless both jobs are running at once
 
     def job(lane):
         both.wait()

@@ -81,7 +81,7 @@ def supervised(test, *, watchdog_s=60.0, backoff_s=0.001, refused=0):
         supervisor = Supervisor(work, timing, lambda event: events.append((event.kind, dict(event.attributes))))
         await supervisor.begin()
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 await test(supervisor, work, events)
         finally:
             await supervisor.end()
