@@ -7,6 +7,7 @@ obeyed to the last token; probabilities are those of the model.
 
 import json
 from array import array
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ def decoder(folder):
 
 @pytest.fixture(scope="module")
 def alone(folder):
-    """Greedy answers of the library's own class, by adapter."""
+    """The library's own class, by adapter, and whether a greedy answer is what it would have written."""
     models = {
         name: Llama(
             str(folder / "tiny.gguf"),
@@ -75,32 +76,22 @@ def alone(folder):
         for name in (None, "a", "b")
     }
 
-    def answer(prompt, count, adapter=None):
-        model, tokens = models[adapter], []
-        model.reset()
-        for token in model.generate(model.tokenize(prompt.encode()), temp=0.0):
-            tokens.append(token)
-            if len(tokens) == count or token == model.token_eos():
-                break
-        return tokens
-
-    def margin(prompt, tokens, adapter=None):
-        """By how much the library prefers its next token to the second best."""
-        model = models[adapter]
-        model.reset()
-        model.eval([*model.tokenize(prompt.encode()), *tokens])
-        first, second = np.sort(np.ctypeslib.as_array(model._ctx.get_logits_ith(-1), (512,)))[:-3:-1]
-        return first - second
-
     def check(found, prompt, count, adapter=None):
-        """Equal, or different from where on the model is undecided to within the rounding of batched arithmetic."""
-        expected = answer(prompt, count, adapter)
-        if found != expected:
-            place = next(n for n, pair in enumerate(zip(found, expected, strict=False)) if pair[0] != pair[1])
-            assert place > 8 and margin(prompt, expected[:place], adapter) < UNDECIDED
+        """Each token is the library's choice after those before it, to within the rounding of batched arithmetic.
 
-    answer.models, answer.check = models, check
-    return answer
+        Where two are as good as equal, it depends on the processor which one is taken, and then on that what follows.
+        """
+        model = models[adapter]
+        assert model.token_eos() not in found[:-1] and (len(found) == count or found[-1] == model.token_eos())
+        model.reset()
+        tokens = model.tokenize(prompt.encode())
+        for token in found:
+            model.eval(tokens)
+            logits = np.ctypeslib.as_array(model._ctx.get_logits_ith(-1), (512,))
+            assert logits.max() - logits[token] < UNDECIDED
+            tokens = [token]
+
+    return SimpleNamespace(models=models, check=check)
 
 
 class Batch:
@@ -203,7 +194,7 @@ def test_adapters_in_one_queue_do_not_leak_into_each_other(decoder, alone):
     batch.run()
     for number, adapter in enumerate(adapters):
         alone.check(batch.answers[number], PROMPTS[0], 12, adapter)
-    assert len({tuple(answer) for answer in batch.answers.values()}) == 3
+    assert len({tuple(batch.answers[number]) for number in (0, 1, 2)}) == 3
 
 
 def test_guesses_never_change_a_greedy_answer(decoder, alone):
