@@ -13,11 +13,13 @@ import logging
 import os
 import re
 import socket
+import stat
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -226,8 +228,7 @@ def make_temp_folder(parent: Path = MEMORY_FOLDER) -> Path:
         parent = Path(tempfile.gettempdir())
     for left_behind in parent.glob(f"{_PREFIX}-*-*"):
         found = re.fullmatch(rf"{_PREFIX}-(\d+)-\w+", left_behind.name)
-        ours = left_behind.is_dir() and not left_behind.is_symlink() and left_behind.stat().st_uid == os.getuid()
-        if found and ours and not _is_alive(int(found[1])):
+        if found and _is_our_folder(left_behind) and not _is_alive(int(found[1])):
             remove_folder(left_behind)
     return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}-{os.getpid()}-", dir=parent))
 
@@ -236,7 +237,9 @@ def wipe(folder: Path, *, older_than_s: float = 0.0) -> int:
     """Remove files in `folder` that were not touched for that long; returns how many. Follows no link."""
     removed = 0
     limit = time.time() - older_than_s
-    for path in sorted(folder.rglob("*"), reverse=True)[:_WIPE_FILES_MAX]:
+    # Others take away what they put there meanwhile: `os.walk` goes on, and what is deepest comes first.
+    inside = (Path(at, name) for at, folders, names in os.walk(folder, topdown=False) for name in (*names, *folders))
+    for path in islice(inside, _WIPE_FILES_MAX):
         try:
             if path.is_dir() and not path.is_symlink():
                 path.rmdir()  # fails while something is in it
@@ -255,6 +258,15 @@ def remove_folder(folder: Path) -> None:
         folder.rmdir()
     except OSError as error:
         logger.warning("the temporary folder %s is still there: %s", folder, error.strerror)
+
+
+def _is_our_folder(path: Path) -> bool:
+    """A folder of this user, and no link to one. Another process that starts may take it away at any moment."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
 
 
 def _is_alive(pid: int) -> bool:

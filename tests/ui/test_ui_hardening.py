@@ -16,6 +16,7 @@ import pytest
 from ui import hardening
 
 ROOT = Path(__file__).parents[2]
+NO_PROCESS = 2**22 + 1  # more than any number that Linux gives, so nobody has it by the time of the test
 COMMITTED_ROUTES = Path(__file__).parent / "gradio_routes.txt"
 
 
@@ -203,8 +204,7 @@ def test_only_loopback_is_this_machine(host: object, ours: bool) -> None:
 
 
 def test_the_temporary_folder_is_private_and_leftovers_of_dead_processes_go(tmp_path: Path) -> None:
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    left_behind = tmp_path / f"cloister-ui-{int(dead.stdout)}-abc"
+    left_behind = tmp_path / f"cloister-ui-{NO_PROCESS}-abc"
     left_behind.mkdir()
     (left_behind / "tmp1234").write_text("a note")
     (tmp_path / "somebody-elses").mkdir()
@@ -213,6 +213,24 @@ def test_the_temporary_folder_is_private_and_leftovers_of_dead_processes_go(tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([folder.name, "somebody-elses"])
     again = hardening.make_temp_folder(tmp_path)
     assert folder.exists() and again != folder  # this process lives: its folder stays
+
+
+@pytest.mark.parametrize("between", ["is_dir", "is_symlink", "lstat"])
+def test_a_leftover_that_another_starting_process_takes_away_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, between: str
+) -> None:
+    left_behind = tmp_path / f"cloister-ui-{NO_PROCESS}-abc"
+    left_behind.mkdir()
+    really = getattr(Path, between)
+
+    def found_and_gone(path: Path) -> object:
+        found = really(path)
+        if path == left_behind:
+            path.rmdir()
+        return found
+
+    monkeypatch.setattr(Path, between, found_and_gone)
+    assert hardening.make_temp_folder(tmp_path).stat().st_mode & 0o777 == 0o700
 
 
 def test_wiping_takes_old_files_and_follows_no_link(tmp_path: Path) -> None:
