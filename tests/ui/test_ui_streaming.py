@@ -49,7 +49,7 @@ def test_a_search_that_is_left_is_cancelled_behind_the_api() -> None:
         async with aclosing(auditor(fake).search(QUERY)) as lines:
             assert "record" in await anext(lines)
 
-    asyncio.run(asyncio.wait_for(leave(), 10))
+    asyncio.run(asyncio.wait_for(leave(), 60))
     assert fake.audit.cancelled == 1
 
 
