@@ -104,6 +104,7 @@ def _is_held(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    fcntl.flock(descriptor, fcntl.LOCK_UN)  # two that wait for the lock must not keep each other from it
     return False
 
 
