@@ -14,7 +14,7 @@ from appliance.config import Home, ModelsConfig
 from appliance.service.models import read_facts
 from appliance.specialists.language_models.library import ModelLibrary, Origin
 from benchmarks.random_decoder import TINY, write_decoder
-from tests.conftest import ADMIN_PASSWORD, Server, link_or_copy, start_server, stop_server
+from tests.conftest import ADMIN_PASSWORD, ANSWER_S, PATIENT, Server, link_or_copy, start_server, stop_server
 
 SMALL = """
 [generation]
@@ -107,11 +107,11 @@ def small_server(neighbour, home_template, tmp_path_factory):
     folder = tmp_path_factory.mktemp("small")
     home = folder / "home"
     shutil.copytree(home_template, home, copy_function=link_or_copy)
-    (home / "config.toml").write_text(SMALL.format(neighbour=f"http://127.0.0.1:{neighbour.server_port}"))
+    (home / "config.toml").write_text(PATIENT + SMALL.format(neighbour=f"http://127.0.0.1:{neighbour.server_port}"))
     process, url, token = start_server(home, folder / "server.log")
     try:
         setup = {"token": token, "username": "admin", "password": ADMIN_PASSWORD}
-        assert httpx.post(f"{url}/v1/setup", json=setup, trust_env=False, timeout=30).status_code == 201
+        assert httpx.post(f"{url}/v1/setup", json=setup, trust_env=False, timeout=ANSWER_S).status_code == 201
         add_writer(home, folder)
         yield Server(url, home, process.pid)
         assert stop_server(process) == 0

@@ -15,20 +15,22 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
-from tests.conftest import start_server
+from tests.conftest import ANSWER_S, start_server
 
 PASSWORD = "river-lantern-copper-7"
 LIGHT = {
     "server": {"ui": "false"},
     "engine": {"backend": '"echo"', "threads": "1"},
     "accounts": {"argon2_time_cost": "1", "argon2_memory_kib": "8192"},
+    "audit": {"append_s": "60", "start_s": "120"},  # a busy machine is not a log that is gone
 }
+STOP_S = 120.0  # a bound on waiting for the end of a server
 _POLL_S = 0.02
 _WITHIN_S = 60.0
 
@@ -82,7 +84,7 @@ def running_site(home: Path, folder: Path, *, stop: bool = True) -> Iterator[Sit
     is_new = not (folder / "ana-exists").exists()
     process, url, token = start_server(home, log, *(() if is_new else ("--no-setup-link",)))
     try:
-        with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
+        with httpx.Client(base_url=url, trust_env=False, timeout=ANSWER_S) as client:
             if is_new:
                 body = {"token": token, "username": "ana", "password": PASSWORD}
                 assert client.post("/v1/setup", json=body).status_code == 201
@@ -93,7 +95,7 @@ def running_site(home: Path, folder: Path, *, stop: bool = True) -> Iterator[Sit
             yield Site(process, url, home, log, client)
         if stop:
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0, log.read_text()
+            assert process.wait(STOP_S) == 0, log.read_text()
             assert "Traceback" not in log.read_text()
     finally:
         process.kill()
@@ -149,3 +151,14 @@ def suspended(pid: int) -> Iterator[None]:
     finally:
         if is_alive(pid):
             os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def suspended_writers(server: int) -> Iterator[None]:
+    """The models that write and are loaded in this server write nothing while the block lasts."""
+    with ExitStack() as stack:
+        writers = [pid for pid in children_of(server) if module_of(pid) == "engine.generation.worker"]
+        assert writers, "a model that is to stand was asked before"
+        for pid in writers:
+            stack.enter_context(suspended(pid))
+        yield
