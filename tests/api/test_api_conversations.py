@@ -8,6 +8,7 @@ import json
 import pytest
 
 from tests.conftest import ADMIN_PASSWORD, USER_PASSWORD
+from tests.e2e.sites import eventually
 
 NOTE = "Please write to Mrs. Hannah Okafor, MRN 48213377, about her visit."
 
@@ -118,11 +119,9 @@ def test_a_client_that_goes_away_leaves_what_it_saw(server, one, ana):
     with server.client("ana", USER_PASSWORD) as other:
         with other.stream("POST", f"{one}/answer", json={"text": "the patient"}) as answer:
             first = json.loads(next(answer.iter_lines()))["piece"]["text"]
-        for _ in range(200):
-            turns = other.get(one).json()["turns"]
-            if len(turns) == 2:
-                break
-    assert turns[1]["text"].startswith(first) and turns[1]["finish"] in ("stopped", "stop", "length")
+        kept = eventually(lambda: len(other.get(one).json()["turns"]) == 2, "what was seen is kept")
+        turns = other.get(one).json()["turns"]
+    assert kept and turns[1]["text"].startswith(first) and turns[1]["finish"] in ("stopped", "stop", "length")
 
 
 @pytest.fixture(scope="module")
