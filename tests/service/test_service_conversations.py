@@ -8,6 +8,7 @@ answer is known. Records are read back from the log.
 import asyncio
 import dataclasses
 import json
+import threading
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
@@ -231,7 +232,7 @@ def test_an_answer_that_is_stopped_keeps_what_was_released_and_can_be_given_agai
         found = (await conversations.show_conversation(appliance, ANA, one)).turns
         assert (found[1].text, found[1].finish) == (first.value.text, "stopped")
         assert found[1].record_id == first.receipt.record_id.hex()  # of the last window that left
-        assert LONG.startswith(found[1].text) and found[1].text != LONG
+        assert LONG.startswith(found[1].text)  # how much had left by then is a matter of how fast it is written
         closing = named(appliance, "model.generate")[-1]
         assert closing.outcome == "cancelled"
         await ask(appliance, one)
@@ -250,8 +251,9 @@ def test_cancelling_at_any_moment_leaves_a_conversation_that_opens_and_goes_on(e
             for _ in range(3):  # anyio cancels again and again
                 serving.cancel()
                 await asyncio.sleep(0)
-            with pytest.raises(asyncio.CancelledError):
-                await serving
+            # Where the log's process was much faster than this one, the answer is complete by then.
+            (ended,) = await asyncio.gather(serving, return_exceptions=True)
+            assert isinstance(ended, asyncio.CancelledError) or (steps > 3 and isinstance(ended[-1], Kept))
             kept = await texts(appliance, one)
             assert kept == [] or (kept[0] == LONG and LONG.startswith("".join(kept[1:])))
         await ask(appliance, one, "end", at=0) if await texts(appliance, one) else await ask(appliance, one, "end")
@@ -275,10 +277,19 @@ def test_a_question_without_an_answer_is_answered_again_or_edited_before_another
     on(echoing, work)
 
 
-def test_of_two_that_go_on_with_one_conversation_one_is_refused_and_its_exchange_is_closed(echoing):
+def test_of_two_that_go_on_with_one_conversation_one_is_refused_and_its_exchange_is_closed(echoing, monkeypatch):
     async def work(appliance):
         one = await begin(appliance)
-        both = await asyncio.gather(*(ask(appliance, one, text) for text in "ab"), return_exceptions=True)
+        both_have_read, read = threading.Barrier(2), appliance.conversations.read
+
+        def read_before_either_goes_on(*whose):
+            found = read(*whose)
+            both_have_read.wait(60)
+            return found
+
+        with monkeypatch.context() as patched:
+            patched.setattr(appliance.conversations, "read", read_before_either_goes_on)
+            both = await asyncio.gather(*(ask(appliance, one, text) for text in "ab"), return_exceptions=True)
         refused = [each for each in both if isinstance(each, Conflict)]
         assert len(refused) == 1 and "meantime" in refused[0].message
         kept = await texts(appliance, one)
