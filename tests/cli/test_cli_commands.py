@@ -24,6 +24,9 @@ from tests.conftest import link_or_copy, run_appliance
 
 PASSWORD = b"river-lantern-copper-7\n"
 CONFIG = """
+[audit]
+append_s = 60
+start_s = 120
 [engine]
 backend = "echo"
 threads = 1

@@ -19,6 +19,9 @@ from tests.conftest import run_appliance
 
 FIRST, SECOND, WRONG = b"correct horse battery\n", b"river lantern copper\n", b"incorrect horse battery\n"
 CONFIG = """
+[audit]
+append_s = 60
+start_s = 120
 [keys]
 argon2_memory_kib = 8192
 argon2_time_cost = 1

@@ -27,8 +27,12 @@ from tests.model_headers import write_model
 from tests.specialist_files import REAL_BASE, write_classifier
 
 PASSWORD = "river-lantern-copper-7\n"
+OPENED_S = 150.0  # a bound on waiting for the log to open or to close
 FIRST, SECOND = "correct horse battery\n", "river lantern copper\n"
 CONFIG = """
+[audit]
+append_s = 60
+start_s = 120
 [engine]
 backend = "echo"
 threads = 1
@@ -183,7 +187,7 @@ class Held:
         self._home, self._opened, self._done = home, threading.Event(), None
         self._thread = threading.Thread(target=lambda: asyncio.run(self._hold()))
         self._thread.start()
-        assert self._opened.wait(60)
+        assert self._opened.wait(OPENED_S)
 
     async def _hold(self):
         config = load_config(self._home)
@@ -198,7 +202,7 @@ class Held:
 
     def close(self):
         self._loop.call_soon_threadsafe(self._done.set)
-        self._thread.join(60)
+        self._thread.join(OPENED_S)
         assert not self._thread.is_alive()
 
 

@@ -27,6 +27,9 @@ CHARS_MAX, LINE_BYTES_MAX = 400, 2048
 EMAIL = "ana@example.org"
 NEVER_TWO = {"routine": 0.9, "unclear": 0.9}  # whose logits are 0: a probability of one half
 CONFIG = f"""
+[audit]
+append_s = 60
+start_s = 120
 [engine]
 backend = "echo"
 threads = 1

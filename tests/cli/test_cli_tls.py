@@ -15,7 +15,7 @@ import pytest
 
 from appliance.cli.client_networks import OnlyFrom
 from appliance.crypto.certificates import make_authority
-from tests.conftest import follow, run_appliance, stop_server
+from tests.conftest import ANSWER_S, follow, run_appliance, stop_server
 
 QUICK = '[engine]\nbackend = "echo"\nthreads = 1\n[server]\nui = false\n'
 
@@ -34,12 +34,12 @@ def test_a_server_with_a_certificate_of_its_own_speaks_tls_alone(home, tmp_path)
     try:
         url = next(found[1] for line in follow(log, process) if (found := re.search(r"at (https://\S+)", line)))
         trusted = ssl.create_default_context(cafile=home.root / "tls" / "authority.pem")
-        answer = httpx.get(f"{url}/healthz", verify=trusted, trust_env=False, timeout=30)
+        answer = httpx.get(f"{url}/healthz", verify=trusted, trust_env=False, timeout=ANSWER_S)
         assert answer.status_code == 200 and answer.headers["strict-transport-security"] == "max-age=31536000"
         with pytest.raises(httpx.HTTPError):
-            httpx.get(f"{url}/healthz", trust_env=False, timeout=30)  # the system's authorities know nothing of it
+            httpx.get(f"{url}/healthz", trust_env=False, timeout=ANSWER_S)  # known to no authority of the system
         with pytest.raises(httpx.HTTPError):
-            httpx.get(url.replace("https", "http") + "/healthz", trust_env=False, timeout=30)
+            httpx.get(url.replace("https", "http") + "/healthz", trust_env=False, timeout=ANSWER_S)
         assert stop_server(process) == 0
     finally:
         process.kill()

@@ -19,12 +19,12 @@ from appliance.audit.quarantine import read_quarantine
 from appliance.audit.witness import format_submission
 from appliance.audit.witness_folder import read_state
 from appliance.config import Home
-from tests.conftest import follow, start_server, stop_server
+from tests.conftest import ANSWER_S, follow, start_server, stop_server
 
 NAME = "witness.example/w1"
 LOG = SmallLog().grow(12)
 HOME_ERROR, CONFIG_INVALID = 21, 22
-WAIT_S = 30.0  # a bound on waiting for another process
+WAIT_S = 120.0  # a bound on waiting for another process
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def serving(folder, log, *options):
     try:
         yield next(found[1] for line in follow(log, process) if (found := re.search(r"serves at (\S+)", line)))
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=ANSWER_S) == 0
     finally:
         process.kill()
         process.wait()
@@ -53,7 +53,8 @@ def serving(folder, log, *options):
 def test_a_log_is_watched_shown_and_its_fork_kept_as_evidence(witness, tmp_path, appliance, parsed):
     folder, key = witness
     fork = LOG.fork(4).grow(6, "other")
-    with serving(folder, tmp_path / "witness.log") as url, httpx.Client(base_url=url, trust_env=False) as client:
+    options = {"trust_env": False, "timeout": ANSWER_S}
+    with serving(folder, tmp_path / "witness.log") as url, httpx.Client(base_url=url, **options) as client:
         assert client.get("/").json()["verifier_key"] == key
 
         def add(log, old, size):
@@ -69,7 +70,7 @@ def test_a_log_is_watched_shown_and_its_fork_kept_as_evidence(witness, tmp_path,
     shown = parsed(appliance("witness", "show", "--folder", str(folder), "--json"))
     (row,) = shown["logs"]
     assert (row["origin"], row["size"], row["cosigned"], row["verdicts"]) == (LOG.origin, 9, 2, {"inconsistent": 1})
-    assert 0 <= row["age_s"] < 60
+    assert 0 <= row["age_s"] < 600
     assert len(shown["evidence"]) == 1
     plain = appliance("witness", "show", "--folder", str(folder)).stdout.decode()
     assert plain.startswith(key)
@@ -132,7 +133,7 @@ def test_a_server_is_witnessed_and_one_that_was_put_back_serves_reads_only(home,
         for name in ("third.log", "fourth.log"):
             process, server, _ = start_server(home.root, tmp_path / name, "--no-setup-link")
             try:
-                ready = httpx.get(f"{server}/readyz", trust_env=False, timeout=30)
+                ready = httpx.get(f"{server}/readyz", trust_env=False, timeout=ANSWER_S)
                 assert ready.status_code == 503
                 assert "here are" in read_quarantine(home.audit_database.parent).why
             finally:

@@ -37,7 +37,7 @@ class Hold:
         """For steps that run in another thread."""
         if step == self.step:
             self._loop.call_soon_threadsafe(self.reached.set)
-            assert self._let_go.wait(timeout=30)
+            assert self._let_go.wait(timeout=120)
 
     def let_go(self) -> None:
         self._let_go.set()

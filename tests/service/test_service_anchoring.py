@@ -63,7 +63,7 @@ def test_a_task_in_the_server_keeps_the_window_small_and_everybody_says_so(witne
             anchors = Anchors(witnessed, log, transport=witness.transport())
             assert anchors.exposure().age_s is None
             watching = asyncio.create_task(anchors.watch())
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while not anchors.exposure().anchored_size:
                     await asyncio.sleep(0.01)
             watching.cancel()
@@ -74,7 +74,7 @@ def test_a_task_in_the_server_keeps_the_window_small_and_everybody_says_so(witne
 
     window, told = asyncio.run(run())
     assert not window.alarm
-    assert window.age_s < 30
+    assert window.age_s < 120
     assert [(sink.sink, sink.problem) for sink in window.sinks] == [(f"witness:{NAME}", None)]
     assert (told.anchored_size, told.sinks[0].size) == (window.anchored_size, window.anchored_size)
     line = exposure_line(witnessed)

@@ -339,7 +339,7 @@ def test_a_server_makes_backups_and_rehearses_them_by_itself(home, tmp_path):
     async def work(site):
         shelf.begin_shelf(site.folder, home)
         task = asyncio.create_task(backups.backup_regularly(site.config, site.log, site.root_key))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(200):
             while site.ended("backup.drilled") is None:
                 await asyncio.sleep(0.1)
         task.cancel()

@@ -317,12 +317,12 @@ def test_cancellation_at_any_wait_closes_exactly_once(opened, step):
             wordpiece=HeldWordPiece(plain.wordpiece, hold),
         )
         task = asyncio.create_task(answer(appliance, ANA, request()))
-        await asyncio.wait_for(hold.reached.wait(), 10)
+        await asyncio.wait_for(hold.reached.wait(), 60)
         task.cancel()
         await asyncio.sleep(0)
         task.cancel()
         hold.let_go()
-        await asyncio.wait({task}, timeout=10)
+        await asyncio.wait({task}, timeout=60)
         assert task.cancelled()
         return appliance
 
@@ -335,11 +335,11 @@ def test_cancellation_while_the_answer_cannot_be_recorded_adds_no_second_record(
         hold = Hold("before closing")
         appliance = opened(MemoryLog(fail_at=frozenset({1}), hold=hold))
         task = asyncio.create_task(answer(appliance, ANA, request()))
-        await asyncio.wait_for(hold.reached.wait(), 10)
+        await asyncio.wait_for(hold.reached.wait(), 60)
         task.cancel()
         await asyncio.sleep(0)
         hold.let_go()
-        await asyncio.wait({task}, timeout=10)
+        await asyncio.wait({task}, timeout=60)
         assert task.cancelled()
         return appliance
 
