@@ -67,6 +67,7 @@ _MAY_WRITE = "appliance_may_write"  # of a connection in the pool: what it was t
 
 # Result codes of SQLite (sqlite.org/rescode.html); the low byte is the primary code.
 _PERM, _BUSY, _LOCKED, _READONLY, _IOERR, _CORRUPT, _FULL, _CANTOPEN, _NOTADB = 3, 5, 6, 8, 10, 11, 13, 14, 26
+_PROTOCOL = 15
 
 
 def open_database(
@@ -178,7 +179,7 @@ def translate(error: BaseException, path: Path) -> HomeError | None:
     if code == _FULL or (code == _IOERR and _disk_is_full(path)):
         # A quota or a size limit shows as an I/O error instead, which is why the free space is asked for.
         return HomeFull(f"no space left on the disk for {path}", hint=f"free space on the disk of {path.parent}")
-    if code in (_BUSY, _LOCKED):
+    if code in (_BUSY, _LOCKED, _PROTOCOL):  # the last: who plays a write-ahead log back is held up while others wait
         return _in_use(path)
     if code in (_NOTADB, _CORRUPT):
         return HomeError(

@@ -27,6 +27,8 @@ from appliance.storage.database import (
 )
 from appliance.storage.tables import app_metadata, meta
 
+WAIT_S = 60.0  # a bound on waiting for another thread and for a busy disk, never a pause
+
 
 @pytest.fixture
 def path(tmp_path):
@@ -170,6 +172,13 @@ def test_a_second_writer_waits_and_is_then_told_who_is_in_the_way(engine, path):
     other.dispose()
 
 
+def test_a_write_ahead_log_that_another_process_plays_back_for_too_long_is_in_use(engine, path):
+    """SQLite waits for who recovers the log by a rule of its own, which no busy timeout lengthens, and says so."""
+    error = dbapi2.OperationalError("locking protocol")
+    error.sqlite_errorcode = 15
+    assert isinstance(translate(error, path), HomeInUse)
+
+
 def test_the_number_of_connections_is_bounded(path):
     engine = open_database(path, mode="create", connections=1, busy_s=0.01)
     with writing(engine), pytest.raises(HomeInUse), reading(engine):
@@ -231,7 +240,7 @@ def test_an_error_without_a_code_of_sqlite_is_not_translated(tmp_path):
 
 
 def test_many_threads_share_one_engine(path):
-    engine = open_database(path, mode="create", connections=2)
+    engine = open_database(path, mode="create", connections=2, busy_s=WAIT_S)
     with writing(engine) as connection:
         app_metadata.create_all(connection)
     threads = [threading.Thread(target=put, args=(engine, f"k{i:02}")) for i in range(12)]
@@ -265,7 +274,7 @@ def test_erasing_and_writing_take_turns_and_nothing_erased_is_left(tmp_path):
     engine.dispose()
 
     def add_and_erase(number):
-        own = open_database(path, mode="rw", journal="delete", connections=1)
+        own = open_database(path, mode="rw", journal="delete", connections=1, busy_s=WAIT_S)
         try:
             for value in range(5):
                 with writing(own) as connection:
@@ -279,6 +288,6 @@ def test_erasing_and_writing_take_turns_and_nothing_erased_is_left(tmp_path):
 
     with ThreadPoolExecutor(4) as threads:
         for done in [threads.submit(add_and_erase, number) for number in range(4)]:
-            done.result(timeout=60)  # two that wait for each other would end with `HomeInUse`
+            done.result(timeout=4 * WAIT_S)  # two that wait for each other would end with `HomeInUse`
     assert b"erase me!" not in path.read_bytes()
     assert [each.name for each in tmp_path.iterdir()] == ["keys.db"]
