@@ -14,6 +14,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from audit_home import WAIT_S
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from witness_log import ORIGIN, SEED, SmallLog
@@ -319,7 +320,8 @@ def test_two_threads_with_two_histories_get_one_cosignature_for_each_size(folder
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(WAIT_S)
+            assert not thread.is_alive()
     assert cosigned
     histories = {tuple(log.root(size) for size, _ in cosigned) for log in (LOG, fork)}
     assert tuple(root for _, root in cosigned) in histories

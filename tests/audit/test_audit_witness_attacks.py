@@ -271,7 +271,7 @@ def test_the_alarm_is_recorded_when_it_begins_and_when_it_ends(home, witness):
 
 def test_a_log_that_rotates_its_key_is_witnessed_on_once_the_witness_knows_the_new_one(home, witness):
     async def run():
-        async with opened(home, signing_overlap_s=0.001) as log:
+        async with opened(home, signing_overlap_s=1e-6) as log:  # from its own record on the new key signs alone
             publisher = publisher_of(log, home, witness)
             assert isinstance(await publisher.publish(), Cosigned)
             await log.rotate_signing_key("scheduled")

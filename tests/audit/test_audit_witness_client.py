@@ -7,6 +7,7 @@ import asyncio
 
 import httpx
 import pytest
+from audit_home import WAIT_S
 from witness_log import SmallLog
 from witness_service import NAME, running_witness
 
@@ -112,7 +113,7 @@ def answering(*answers):
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    settings = WitnessConfig(url="http://localhost:1", verifier_key=KEY, timeout_s=2)
+    settings = WitnessConfig(url="http://localhost:1", verifier_key=KEY, timeout_s=WAIT_S)
     return lambda: WitnessClient(settings, transport=httpx.ASGITransport(application))
 
 

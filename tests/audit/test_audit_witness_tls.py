@@ -6,14 +6,13 @@ from contextlib import contextmanager
 
 import pytest
 import uvicorn
+from audit_home import WAIT_S
 from siem_server import make_certificate
 from witness_log import SmallLog
 from witness_service import running_witness
 
 from appliance.api.witness import create_witness_app
 from appliance.audit.witness_client import Cosigned, Unreachable, WitnessClient
-
-START_S = 20.0
 
 
 class Listener(uvicorn.Server):
@@ -42,11 +41,11 @@ def served(application, **tls):
     thread = threading.Thread(target=listener.run)
     thread.start()
     try:
-        assert listener.listens.wait(START_S)
+        assert listener.listens.wait(WAIT_S)
         yield listener.port
     finally:
         listener.should_exit = True
-        thread.join(START_S)
+        thread.join(WAIT_S)
         assert not thread.is_alive()
 
 
@@ -60,9 +59,14 @@ class View:
         return self.log.proof(old, size)
 
 
+def patient(settings):
+    """Nothing here is about a time limit, which a busy machine would reach."""
+    return settings.model_copy(update={"timeout_s": WAIT_S})
+
+
 def submit(settings):
     async def run():
-        client = WitnessClient(settings)
+        client = WitnessClient(patient(settings))
         try:
             return await client.submit(View())
         finally:
@@ -98,7 +102,7 @@ def test_the_authority_decides(witness, tmp_path):
 
 def test_a_connection_is_used_again_and_ends_with_the_witness(witness):
     async def twice(settings, stop):
-        client = WitnessClient(settings)
+        client = WitnessClient(patient(settings))
         try:
             first = [await client.submit(View()) for _ in range(3)]
             await asyncio.to_thread(stop)
