@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,14 @@ import migrations
 from appliance.audit.keystore import create_keystore
 from appliance.audit.root_key import create_root_key, read_root_key
 from appliance.config import Home
+from appliance.storage.database import open_database
 from tests.audit.audit_recorded import Recorded, record_ten_thousand
+
+
+@pytest.fixture(autouse=True)
+def _patient_keystore(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many take turns at one keystore here, and on a slow disk each turn is long: no fault of those who wait."""
+    monkeypatch.setattr("appliance.audit.key_slots.open_database", partial(open_database, busy_s=60.0))
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,9 @@ import pytest
 from audit_home import WAIT_S, an_event, opened, until
 from pysqlite3 import dbapi2
 
+from appliance.audit import log as audit_log
 from appliance.audit.administration import LOCK_FILE as ERASURE_LOCK
+from appliance.audit.clock import read_clock
 from appliance.audit.log import HoldRequest
 from appliance.audit.protocol import Shred
 from appliance.audit.record import month_of, subject_owner
@@ -39,8 +41,15 @@ def hold_on(*subjects, classes=()):
     return HoldRequest(secrets.token_bytes(8), subjects, classes, "litigation")
 
 
+@pytest.fixture(autouse=True)
+def no_month_ends_meanwhile(monkeypatch):
+    began = read_clock()
+    monkeypatch.setattr("appliance.audit.log.read_clock", lambda: began)
+
+
 def now_month():
-    return month_of(int(datetime.now(UTC).timestamp() * 1000))
+    """The month of the keys under which this test records."""
+    return month_of(audit_log.read_clock().wall_ms)
 
 
 def rows(home, statement):

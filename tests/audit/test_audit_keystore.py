@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
+from audit_home import WAIT_S
 from pysqlite3 import dbapi2
 
 from appliance.audit.key_slots import PassphraseCost, add_passphrase_slot, root_key_from_passphrase
@@ -68,7 +69,7 @@ def test_opening_waits_for_nobody_who_waits_for_it(home, root_key, monkeypatch):
 
         monkeypatch.setattr(RootProtector, "reveal", reveal_beside_a_commit)
         opened = open_keystore(home, root_key)
-        assert begun[0].result(30) == opened.env_key(1, 800)
+        assert begun[0].result(WAIT_S) == opened.env_key(1, 800)
 
 
 def is_being_committed(path):
@@ -90,7 +91,7 @@ def test_subjects_that_arrive_together_get_one_key_each_whoever_asks_first(home,
     holders = [open_keystore(home, root_key) for _ in range(2)]
     with ThreadPoolExecutor(8) as threads:
         asked = [threads.submit(holders[n % 2].content_key, 1, 600, f"subject:{n // 4}") for n in range(160)]
-        made = [each.result(timeout=60) for each in asked]
+        made = [each.result(timeout=4 * WAIT_S) for each in asked]
     assert len({key.id for key in made}) == 40
     assert all(len({key.id for key in made[n : n + 4]}) == 1 for n in range(0, 160, 4))
 
