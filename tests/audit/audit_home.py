@@ -19,10 +19,11 @@ WAIT_S = 60.0  # a bound on waiting for another process, never a pause
 def config_of(home: Home, **audit: object) -> Config:
     """The defaults for `home`, with some settings of the log changed.
 
-    Heartbeats stay out of the way, and so does the time limit of an append: a busy machine is no fault of the log.
+    Heartbeats stay out of the way, and so do the time limits of an append and of a start: a busy machine is no fault
+    of the log.
     """
     config = load_config(home.root)
-    settings = config.audit.model_copy(update={"heartbeat_s": 3600.0, "append_s": WAIT_S} | audit)
+    settings = config.audit.model_copy(update={"heartbeat_s": 3600.0, "append_s": WAIT_S, "start_s": WAIT_S} | audit)
     return dataclasses.replace(config, audit=settings)
 
 
