@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import ipaddress
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-WAIT_S = 20.0
+WAIT_S = 60.0  # a bound on waiting for the other side, never a pause
 _DAY = datetime.timedelta(days=1)
 
 
@@ -106,11 +107,24 @@ class Siem:
             writer.close()
 
 
+def closed_port() -> socket.socket:
+    """A port of loopback that refuses connections and that nobody else can take meanwhile."""
+    place = socket.socket()
+    place.bind(("127.0.0.1", 0))
+    return place
+
+
 @asynccontextmanager
 async def running_siem(
-    certificate: Certificate, *, clients_of: Certificate | None = None, port: int = 0, siem: Siem | None = None
+    certificate: Certificate,
+    *,
+    clients_of: Certificate | None = None,
+    place: socket.socket | None = None,
+    siem: Siem | None = None,
 ) -> AsyncIterator[Siem]:
-    """A SIEM that listens; with `clients_of` it wants a client certificate of that authority."""
+    """A SIEM that listens, at a `closed_port` or at a free one; with `clients_of` it wants a client certificate of that
+    authority.
+    """
     siem = siem or Siem()
     siem.reading.set()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -118,8 +132,9 @@ async def running_siem(
     if clients_of is not None:
         context.load_verify_locations(clients_of.certificate)
         context.verify_mode = ssl.CERT_REQUIRED
-    server = await asyncio.start_server(siem.serve, "127.0.0.1", port, ssl=context)
-    siem.port = server.sockets[0].getsockname()[1]
+    place = place or closed_port()
+    server = await asyncio.start_server(siem.serve, sock=place, ssl=context)
+    siem.port = place.getsockname()[1]
     try:
         yield siem
     finally:

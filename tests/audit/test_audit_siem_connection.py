@@ -1,6 +1,7 @@
 """A connection says what the other side has and how it ended; it speaks TLS 1.2 or later and checks who answers."""
 
 import asyncio
+import select
 import ssl
 
 import pytest
@@ -41,17 +42,33 @@ def test_what_was_sent_arrives(server):
     asyncio.run(run())
 
 
+def is_stuck(connection):
+    """Whether the kernel takes nothing more and the other side's has not taken what there is."""
+    return not select.select([], [connection._stream], [], 0)[1] and connection._unacknowledged() > 0
+
+
 def test_bytes_that_nobody_reads_are_not_confirmed(server):
     async def run():
         async with running_siem(server[0]) as siem:
             siem.reading.clear()
             connection = await connect("localhost", siem.port, context(server), timeout_s=WAIT_S)
-            with pytest.raises(TimeoutError):
-                while True:  # until the buffers of both kernels are full, however long that takes
-                    async with asyncio.timeout(0.3):
-                        await connection.send(b"x" * 65536)
+
+            async def send_for_ever():
+                while True:
+                    await connection.send(b"x" * 65536)
+
+            sending = asyncio.create_task(send_for_ever())
+            # The server is in this loop as well: until its own buffer is full, it reads in some of these turns.
+            turns = 0
+            async with asyncio.timeout(WAIT_S):
+                while turns < 100:
+                    await asyncio.sleep(0.001)
+                    turns = turns + 1 if is_stuck(connection) else 0
             with pytest.raises(TimeoutError):
                 await connection.confirmed(timeout_s=0.1, survive_s=0.0)
+            sending.cancel()
+            await asyncio.wait({sending})
+            assert sending.cancelled()
             await connection.close()
             siem.reading.set()
 
