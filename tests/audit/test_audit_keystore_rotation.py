@@ -14,7 +14,7 @@ import sys
 from itertools import count
 
 import pytest
-from audit_home import an_event, opened
+from audit_home import WAIT_S, an_event, opened, until
 from pysqlite3 import dbapi2
 
 from appliance.audit import auditverify
@@ -193,6 +193,7 @@ async def rotate_under_load(home, rounds):
             unlocked = await asyncio.to_thread(root_key_from_passphrase, home, passphrase)
             await log.rotate_signing_key("scheduled")
             await asyncio.to_thread(open_keystore(home, unlocked).env_key, 1, 1000 + number)  # a month begins
+            await until(lambda number=number: len(contents) > number or loading.done())  # records came meanwhile
         done.set()
         await loading
         assert len(contents) > rounds
@@ -211,7 +212,7 @@ def verdict_of(home, bundle, note, keys):
     command = [sys.executable, "-I", auditverify.__file__, str(bundle), "--trusted", str(trusted)]
     for key in keys:
         command += ["--pub", key.verifier_key]
-    return subprocess.run(command, capture_output=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, timeout=2 * WAIT_S, check=False)
 
 
 @pytest.mark.parametrize("rounds", [3, pytest.param(20, marks=pytest.mark.long)])
