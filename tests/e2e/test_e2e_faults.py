@@ -13,7 +13,7 @@ import signal
 import socket
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -24,12 +24,13 @@ from appliance.config import load_config
 from appliance.errors import ModelFileRefused, SpecialistFileInvalid
 from appliance.service.specialists import open_registry
 from tests.audit.faults.memory import memory_folder
-from tests.conftest import run_appliance
-from tests.e2e.sites import PASSWORD, Site, configure, eventually, is_alive, running_site, suspended
+from tests.conftest import ANSWER_S, run_appliance
+from tests.e2e.sites import PASSWORD, STOP_S, Site, configure, eventually, is_alive, running_site, suspended
 from tests.specialist_files import adapter_of, write_tagger
 
 NOTE = "Call ana@example.org"
 FILLED_BYTES = 768 * 2**20
+APPEND_S = "8"  # waited for where the log is gone, and long enough for one that is only slow
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def request_in_the_engine(site: Site):
 
 def dangling(site: Site) -> list[dict]:
     """Opening records without a closing one, read by a second session so that the first one is free."""
-    with httpx.Client(base_url=site.url, trust_env=False, timeout=60) as client:
+    with httpx.Client(base_url=site.url, trust_env=False, timeout=ANSWER_S) as client:
         client.cookies = site.client.cookies
         rows = client.get("/v1/audit/records", params={"limit": 200}).json()["data"]
     closed = {row["exchange_id"] for row in rows if row["outcome"] != "accepted"}
@@ -88,7 +89,7 @@ def test_server_that_is_told_to_stop_says_so_in_the_log_and_takes_its_processes_
     with running_site(folder, tmp_path, stop=False) as site:
         children = site.children()
         site.process.send_signal(how)
-        assert site.process.wait(30) == 0, site.log.read_text()
+        assert site.process.wait(STOP_S) == 0, site.log.read_text()
         assert "Traceback" not in site.log.read_text()
     assert set(children) == {"audit.sequencer", "engine.worker"}
     assert not [pid for pid in children.values() if is_alive(pid)]
@@ -98,7 +99,7 @@ def test_server_that_is_told_to_stop_says_so_in_the_log_and_takes_its_processes_
 
 
 def test_answer_is_not_released_when_the_sequencer_is_killed_and_stays_away(folder, tmp_path):
-    configure(folder, audit={"append_s": "1.5"})
+    configure(folder, audit={"append_s": APPEND_S})
     with running_site(folder, tmp_path) as site:
         with request_in_the_engine(site) as (answer, accepted), no_new_sequencer(folder, site):
             os.kill(site.children()["engine.worker"], signal.SIGCONT)
@@ -118,8 +119,16 @@ def no_new_sequencer(home: Path, site: Site):
     descriptor = os.open(home / "run" / LOCK_FILE, os.O_RDWR)
     holding = threading.Thread(target=fcntl.flock, args=(descriptor, fcntl.LOCK_EX))
     holding.start()  # waits in the kernel for the moment in which the sequencer dies
-    os.kill(site.child("audit.sequencer"), signal.SIGKILL)
-    holding.join(30)
+
+    def is_held() -> bool:
+        """One that came back before this process was woken has the lock, and is killed as well."""
+        if pid := site.children().get("audit.sequencer"):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        holding.join(0.2)
+        return not holding.is_alive()
+
+    eventually(is_held, "the sequencer is gone and its lock is ours")
     try:
         yield
     finally:
@@ -127,7 +136,7 @@ def no_new_sequencer(home: Path, site: Site):
 
 
 def test_answer_is_not_released_when_the_sequencer_hangs_and_is_replaced(folder, tmp_path):
-    configure(folder, audit={"append_s": "1.5"})
+    configure(folder, audit={"append_s": APPEND_S})
     with running_site(folder, tmp_path) as site:
         with request_in_the_engine(site) as (answer, accepted):
             hung = site.child("audit.sequencer")
@@ -160,7 +169,8 @@ def test_disk_that_fills_under_a_server_stops_answers_until_there_is_room_again(
                 assert (refused.status_code, refused.json()["error"]["code"]) == (503, "audit_paused")
                 # Whoever is to repair it gets in, and that is recorded.
                 person = {"username": "ana", "password": PASSWORD}
-                assert httpx.post(f"{site.url}/v1/sessions", json=person, trust_env=False).status_code == 200
+                sent = {"json": person, "trust_env": False, "timeout": ANSWER_S}
+                assert httpx.post(f"{site.url}/v1/sessions", **sent).status_code == 200
             (disk / "ballast").unlink()
             eventually(lambda: site.client.get("/readyz").status_code == 200, "the log records again")
             assert is_well(site)
@@ -193,7 +203,7 @@ def add_auditor(site: Site) -> None:
 
 @contextmanager
 def auditor_of(site: Site):
-    with httpx.Client(base_url=site.url, trust_env=False, timeout=60) as client:
+    with httpx.Client(base_url=site.url, trust_env=False, timeout=ANSWER_S) as client:
         body = {"username": "aude", "password": "staple-battery-horse-8"}
         assert client.post("/v1/sessions", json=body).status_code == 200
         yield client
