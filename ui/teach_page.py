@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import gradio as gr
@@ -55,6 +56,7 @@ def draw_teach_page(opening: Opening, client: Client, settings: UiSettings) -> N
     )
     job, submit = carried("teach-job"), pressed("teach-submit")
     followed = [problem, moving, report, start, stop, job]
+    training: dict[str, object] = {}  # what each tab has begun and is not told the end of yet
 
     def check(answer: str | None, several: str | None) -> tuple[Any, ...]:
         try:
@@ -74,16 +76,36 @@ def draw_teach_page(opening: Opening, client: Client, settings: UiSettings) -> N
         several: str | None,
         request: gr.Request,
     ) -> AsyncIterator[tuple[Any, ...]]:
+        """A second press begins nothing; one after a refusal or a report does, however soon it comes."""
+        tab, this = str(request.session_hash), object()
+        if tab in training:
+            yield tuple(gr.skip() for _ in followed)
+            return
+        training[tab] = this
+
+        def ended() -> None:
+            if training.get(tab) is this:
+                del training[tab]
+
         visitor, name = visitor_of(request, client, settings), (name or "").strip()
         wanted: dict[str, object] = {"table": table, "id": (id_ or "").strip() or _id(name), "name": name}
         wanted |= {"text_column": text, "label_column": label, "multi_label": several == "true"}
         try:
-            begun = await visitor.start_teaching(wanted)
-        except Refused as refusal:
-            yield views.problem(refusal), *(gr.skip() for _ in followed[1:])
-            return
-        async for drawn in _follow(visitor, begun):
-            yield drawn
+            try:
+                begun = await visitor.start_teaching(wanted)
+            except Refused as refusal:
+                ended()
+                yield views.problem(refusal), *(gr.skip() for _ in followed[1:])
+                yield tuple(gr.skip() for _ in followed)  # see `running.py`
+                return
+            async with aclosing(_follow(visitor, begun)) as drawing:
+                async for drawn in drawing:
+                    if drawn[3] == gr.update(interactive=True):  # the button may be pressed again
+                        ended()
+                    yield drawn
+            yield tuple(gr.skip() for _ in followed)
+        finally:
+            ended()
 
     async def go_on(request: gr.Request) -> AsyncIterator[tuple[Any, ...]]:
         """The address names a job: how far it is, or its report."""
@@ -114,13 +136,14 @@ def draw_teach_page(opening: Opening, client: Client, settings: UiSettings) -> N
             return views.problem(refusal), gr.skip()
 
     show.click(check, [answer, several], [problem, checked, table, text, label, start], **OPTIONS)
-    start.click(train, [table, name, id_, text, label, several], followed, **OPTIONS)
+    # Gradio itself would drop a press until the last one's answer is over, which is after it can be read.
+    start.click(train, [table, name, id_, text, label, several], followed, trigger_mode="multiple", **OPTIONS)
     stop.click(halt, job, problem, **OPTIONS)
     submit.click(ask, job, [problem, report], **OPTIONS)
     opening.follow(go_on, *followed)
 
 
-async def _follow(visitor: Visitor, job: Json) -> AsyncIterator[tuple[Any, ...]]:
+async def _follow(visitor: Visitor, job: Json) -> AsyncGenerator[tuple[Any, ...]]:
     """What to show until the job is over: progress, then the report. Ends when the tab is left."""
     named, going, over = str(job["job"]), gr.update(interactive=True), gr.update(interactive=False)
     ends = time.monotonic() + _FOLLOW_S_MAX

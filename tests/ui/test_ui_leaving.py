@@ -16,12 +16,12 @@ from fake_api import FakeApi
 from test_ui_chat_page import ANSWER, Answering, question
 from test_ui_chat_page import conversation as stored
 
-from ui import chat_page
+from ui import chat_page, teach_page
 from ui.client import Client
 from ui.gradio_pages import build_blocks
 from ui.settings import UiSettings
 
-WAIT_S = 120  # building the pages in debug mode takes seconds
+WAIT_S = 120  # building the pages alone takes seconds on a busy machine
 
 
 class Tab:
@@ -30,6 +30,8 @@ class Tab:
     def __init__(self, fake: FakeApi, page: str, role: str) -> None:
         fake.users["m"] = [role]
         self.blocks = build_blocks(Client(fake.app), UiSettings())
+        # From here on, waking a task of the loop out of another thread is an error and not a matter of luck.
+        asyncio.get_running_loop().set_debug(True)
         self.page = page
         self.request = SimpleNamespace(
             client=None, cookies={"sid": fake.open_session("m")}, query_params={}, session_hash="tab"
@@ -60,13 +62,16 @@ def says_nothing(drawn: tuple[Any, ...]) -> bool:
     return all(value == gr.skip() for value in drawn)
 
 
+def shows(drawn: tuple[Any, ...]) -> str:
+    return " ".join(str(value) for value in drawn if value != gr.skip())
+
+
 async def rest_of(drawing: Any) -> list[tuple[Any, ...]]:
     return [each async for each in drawing]
 
 
 def run(test: Any) -> None:
-    # In debug mode, waking a task of the loop out of another thread is an error and not a matter of luck.
-    asyncio.run(asyncio.wait_for(test, WAIT_S), debug=True)
+    asyncio.run(asyncio.wait_for(test, WAIT_S))
 
 
 ANY_TIME = ("Any time", "", "", "", "", "", "", "", "", "")
@@ -181,3 +186,31 @@ def test_the_fields_of_a_search_that_the_address_asked_for_are_filled_once():
         assert [value for value in drawn if value != gr.skip()] == [fake.records[0]["exchange_id"]]
 
     run(addressed())
+
+
+TAUGHT = ("ab" * 8, "Tickets", "", "text", "label", "")
+
+
+def test_a_training_is_begun_once_and_after_a_refusal_at_once_again(monkeypatch):
+    monkeypatch.setattr(teach_page, "_LOOK_EVERY_S", 0.0)
+
+    async def taught() -> None:
+        fake = FakeApi()
+        tab = Tab(fake, "teach", "user")
+        refused = tab.begin("teach-start", TAUGHT[0], "", *TAUGHT[2:])
+        assert "has no name" in shows(await anext(refused))
+        # The refusal is read, and what it came from is not over yet.
+        first = tab.begin("teach-start", *TAUGHT)
+        assert "0000000000000001" in shows(await anext(first))
+        assert all(says_nothing(drawn) for drawn in await rest_of(refused))
+        assert all(says_nothing(drawn) for drawn in await rest_of(tab.begin("teach-start", *TAUGHT)))
+        async for drawn in first:
+            if "How good it is" in shows(drawn):
+                break
+        second = tab.begin("teach-start", *TAUGHT)
+        assert "0000000000000002" in shows(await anext(second))
+        assert all(says_nothing(drawn) for drawn in await rest_of(first))
+        assert all(says_nothing(drawn) for drawn in await rest_of(tab.begin("teach-start", *TAUGHT)))
+        assert "How good it is" in shows((await rest_of(second))[-2])
+
+    run(taught())
