@@ -37,8 +37,9 @@ def answer_writers() -> set[tuple[str, str]]:
     found = set()
     for name, source in modules("api", "cli"):
         tree = ast.parse(source)
+        imported = _imported(tree)
         for function in _functions(tree):
-            if any(_annotation(argument) in _imported(tree) for argument in function.args.args):
+            if any(_annotation(argument) in imported for argument in function.args.args):
                 found.add((name if function.name.startswith("_") else "", function.name))
     return found
 
@@ -86,10 +87,11 @@ def _imported(tree: ast.AST) -> set[str]:
 
 
 def _anywhere(name: str, tree: ast.AST) -> Iterator[tuple[int, str]]:
+    imported = _imported(tree)
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
-        if _called(node) in _imported(tree) or _opens_the_gate(node):
+        if _called(node) in imported or _opens_the_gate(node):
             yield node.lineno, f"{_called(node)} is made outside of the request path"
         owner = node.func.value if isinstance(node.func, ast.Attribute) else None
         if isinstance(owner, ast.Attribute) and owner.attr == "engine" and _called(node) not in ENGINE:
