@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,17 +25,29 @@ from ui.settings import UiSettings
 WAIT_S = 120  # building the pages alone takes seconds on a busy machine
 
 
+@cache
+def built() -> tuple[gr.Blocks, list[FakeApi]]:
+    """The pages, which take seconds to build, and the API that they ask: the last one in the list."""
+    fakes: list[FakeApi] = []
+
+    async def api(scope: Any, receive: Any, send: Any) -> None:
+        await fakes[-1].app(scope, receive, send)
+
+    return build_blocks(Client(api), UiSettings()), fakes
+
+
 class Tab:
     """One tab of a page: what its events draw, in the order in which it is drawn."""
 
     def __init__(self, fake: FakeApi, page: str, role: str) -> None:
         fake.users["m"] = [role]
-        self.blocks = build_blocks(Client(fake.app), UiSettings())
+        self.blocks, fakes = built()
+        fakes.append(fake)
         # From here on, waking a task of the loop out of another thread is an error and not a matter of luck.
         asyncio.get_running_loop().set_debug(True)
         self.page = page
         self.request = SimpleNamespace(
-            client=None, cookies={"sid": fake.open_session("m")}, query_params={}, session_hash="tab"
+            client=None, cookies={"sid": fake.open_session("m")}, query_params={}, session_hash=f"tab{len(fakes)}"
         )
 
     def function(self, elem_id: str) -> Any:
