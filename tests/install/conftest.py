@@ -6,6 +6,16 @@ import pytest
 
 from tests.install.install_site import Site, write_wheelhouse
 
+LONGEST_S = 900
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Installing takes seconds, and minutes on a busy machine: a test that does it a few times is given a quarter of an
+    hour, unless it says otherwise."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(LONGEST_S))
+
 
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -77,7 +77,7 @@ class Machine:
     folder: Path
     process: int
 
-    def run(self, *words: str, stdin: str = "", timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, stdin: str = "", timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*self._enter(), *words], input=stdin, capture_output=True, text=True, timeout=timeout_s, env=ENVIRONMENT
         )

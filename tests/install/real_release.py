@@ -151,11 +151,11 @@ class RealSite:
             eventually(self.answers, "the server answers")
             yield run
             run.send_signal(signal.SIGTERM)
-            assert run.wait(60) == 0
+            assert run.wait(120) == 0
         finally:
             if run.poll() is None:
                 run.terminate()
-                run.wait(60)
+                run.wait(120)
 
     def answers(self) -> bool:
         try:

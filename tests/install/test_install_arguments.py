@@ -18,7 +18,7 @@ SHELLS = [shell for shell in ("sh", "dash", "bash", "busybox") if shutil.which(s
 
 def call(*arguments: str, shell: str = "sh") -> subprocess.CompletedProcess[str]:
     command = [shell, "sh"] if shell == "busybox" else [shell]
-    return subprocess.run([*command, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run([*command, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -104,7 +104,7 @@ def test_who_is_not_root_is_told_to_use_sudo() -> None:
     words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-s", "--", "doctor"]
     with SCRIPT.open() as text:
         done = subprocess.run(
-            [*words, "--user", "root"], stdin=text, capture_output=True, text=True, timeout=30, cwd="/"
+            [*words, "--user", "root"], stdin=text, capture_output=True, text=True, timeout=120, cwd="/"
         )
     assert done.returncode == 2
     assert "only root works for another user, root\nhint: run with sudo\n" in done.stderr

@@ -35,7 +35,7 @@ def in_locked_namespace(tmp_path: Path, script: str, *options: str) -> str:
     prelude += "trap 'rm -rf /tmp/probe-$$' EXIT\n"
     prelude += f'as_nobody() {{ setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups "$@"; }}\n'
     done = subprocess.run(
-        ["unshare", "--net", "bash", "-c", prelude + script], capture_output=True, text=True, timeout=60
+        ["unshare", "--net", "bash", "-c", prelude + script], capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -59,7 +59,7 @@ def install(maker, tmp_path):
         command = [word for word in site.command(verb, "--yes") if word not in ("--wheels", str(maker.wheels))]
         command += ["--bundle", str(installed.bundle), "--trust-fingerprint", fingerprint(root), *options]
         environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-        done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=tmp_path, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=tmp_path, env=environment)
         assert done.returncode == 0, done.stdout + done.stderr
         return done, site.prefix / "current"
 
@@ -100,9 +100,9 @@ def test_a_bundle_without_the_wanted_pack_installs_with_a_warning(install):
 
 def test_what_is_asked_for_is_checked_and_packs_come_in_bundles_alone(tmp_path):
     asked = ["sh", str(SCRIPT), "preflight", "--prefix", str(tmp_path / "p"), "--data-dir", str(tmp_path / "d")]
-    wrong = subprocess.run([*asked, "--gpu", "metal"], capture_output=True, text=True, timeout=60)
+    wrong = subprocess.run([*asked, "--gpu", "metal"], capture_output=True, text=True, timeout=600)
     assert wrong.returncode == 2 and "--gpu metal: auto, none, cuda or vulkan" in wrong.stderr
-    without = subprocess.run([*asked, "--gpu", "cuda"], capture_output=True, text=True, timeout=60)
+    without = subprocess.run([*asked, "--gpu", "cuda"], capture_output=True, text=True, timeout=600)
     assert "WARN  --gpu cuda: GPU packs come in bundles" in without.stdout
 
 

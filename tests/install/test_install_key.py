@@ -40,7 +40,7 @@ def succeed(done) -> str:
     return done.stdout
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_the_key_is_sealed_and_its_file_stays_while_nothing_else_would_open_another_board(site) -> None:
     output = succeed(site.install())
     assert site.serves()
@@ -57,7 +57,7 @@ def test_the_key_is_sealed_and_its_file_stays_while_nothing_else_would_open_anot
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_another_board_is_opened_with_the_kit_and_nothing_else(site) -> None:
     succeed(site.install())
     kit = make_kit(site)
@@ -92,7 +92,7 @@ def test_another_board_is_opened_with_the_kit_and_nothing_else(site) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_run_killed_while_it_seals_is_ended_by_the_next_one_and_no_slot_is_left_behind(site) -> None:
     with site.talk("sh", "/mnt/source/install.sh", "install", *OPTIONS, "--wheels", "/opt/wheels") as run:
         for line in run.stdout:

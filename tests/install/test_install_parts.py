@@ -63,7 +63,7 @@ def site(home_template, tmp_path):
         yield made, options
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(900)
 def test_what_is_missing_is_installed_and_no_rule_for_specialists_is_passed_by(site) -> None:
     machine, options = site
     planned = machine.installer("install", *options, "--dry-run")

@@ -175,7 +175,7 @@ def on_a_machine(site, preparation, verb, *options):
     words = ["sh", str(SCRIPT), *site.command(verb, *options)[2:]]
     script = f"mount --make-rprivate /\n{preparation}\nexec {shlex.join(words)}"
     return subprocess.run(
-        ["unshare", "--mount", "sh", "-euc", script], capture_output=True, text=True, timeout=250, cwd=site.folder
+        ["unshare", "--mount", "sh", "-euc", script], capture_output=True, text=True, timeout=600, cwd=site.folder
     )
 
 
@@ -249,7 +249,7 @@ def test_default_folders_that_are_links_are_followed_to_the_end(place, bundles):
         ["sh", "/opt/cloister/install.sh", "uninstall", *PURGE],
     ]
     script = "\n".join(["mount --make-rprivate /", there, *(shlex.join(map(str, words)) for words in runs)])
-    done = subprocess.run(["unshare", "--mount", "sh", "-euc", script], capture_output=True, text=True, timeout=250)
+    done = subprocess.run(["unshare", "--mount", "sh", "-euc", script], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"is installed in {program} already: no change" in done.stdout
     assert {path for path in place.folder.rglob("*") if path.name != "calls.txt"} == {program.parent, program}
@@ -293,6 +293,6 @@ def test_a_processor_without_avx2_is_slow_and_is_told_so(place, bundles, tmp_pat
 def test_an_installation_from_a_bundle_sends_no_packet(place, bundles):
     bundle = bundles("n")
     words = place.command("install", *with_bundle(place, bundle))
-    done, attempts = run_offline(place.folder.parent, *words, timeout_s=250)
+    done, attempts = run_offline(place.folder.parent, *words, timeout_s=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert set(attempts.values()) == {0}, attempts

@@ -13,7 +13,7 @@ from tests.install.test_install_key import make_kit, succeed
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_new_machine_goes_on_from_bundle_backup_and_kit(home_template, tmp_path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
