@@ -16,13 +16,24 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 ROOT = Path(__file__).parents[2]
 SCREENSHOTS = ROOT / ".cache" / "screenshots"
-WAIT_MS = 30_000  # for what comes at once on a free machine: a busy one is slow, and slow is not wrong
+WAIT_MS = 60_000  # for what comes at once on a free machine: a busy one is slow, and slow is not wrong
 START_WAIT_MS = 240_000  # Gradio's import and the first page
+# What Gradio's client says when a page is left while an answer is on its way to it, be it the end of the last one.
+LEAVING = ("AbortError", "network error", "Connection errored out")
+STOP_WAIT_S = 120  # it may have much to end, on a machine that does other things
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * 127.0.0.1:9, EXCLUDE 127.0.0.1",
 ]  # fmt: skip
+# What the page announces stands there for some seconds only, and a busy test may look later.
+_ANNOUNCED = """
+window.announced = [];
+new MutationObserver(() => {
+  const text = document.getElementById("announcement")?.textContent;
+  if (text && text !== announced.at(-1)) announced.push(text);
+}).observe(document, { childList: true, characterData: true, subtree: true });
+"""
 
 
 @dataclass
@@ -39,14 +50,14 @@ class Server:
 
 @dataclass
 class Recorder:
-    """What must not happen. `expected` are console errors that a test provokes on purpose."""
+    """What must not happen. `expected` are console errors that leaving a page brings or a test provokes on purpose."""
 
     origin: str
     foreign: list[str] = field(default_factory=list)
     policy: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     urls: list[str] = field(default_factory=list)
-    expected: list[str] = field(default_factory=list)
+    expected: list[str] = field(default_factory=lambda: list(LEAVING))
 
     def watch(self, context: BrowserContext) -> None:
         context.on("request", lambda request: self._request(request.url))
@@ -57,6 +68,7 @@ class Recorder:
             "document.addEventListener('securitypolicyviolation',"
             " event => policyViolated(event.violatedDirective + ' ' + event.blockedURI))"
         )
+        context.add_init_script(_ANNOUNCED)
 
     def _request(self, url: str) -> None:
         self.urls.append(url)
@@ -81,7 +93,7 @@ def start_server() -> Server:
 
 def stop_server(server: Server) -> None:
     server.process.terminate()
-    server.process.wait(20)
+    server.process.wait(STOP_WAIT_S)
     assert server.process.stdout is not None
     server.process.stdout.close()
 
@@ -106,6 +118,15 @@ def saved_text(page: Page, press: Callable[[], None]) -> tuple[str, str]:
     with page.expect_download() as download:
         press()
     return download.value.suggested_filename, Path(download.value.path()).read_text()
+
+
+def expect_announced(page: Page, words: str) -> None:
+    """That the page has said it, or says it in a while."""
+    for _ in range(WAIT_MS // 100):
+        if any(words in text for text in page.evaluate("announced")):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"the page has not announced {words!r}, only {page.evaluate('announced')}")
 
 
 def axe_findings(page: Page) -> list[tuple[str, list[str]]]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from browsing import SCREENSHOTS, Recorder, Server, axe_findings, new_context, saved_text, sign_in
+from browsing import SCREENSHOTS, Recorder, Server, axe_findings, expect_announced, new_context, saved_text, sign_in
 from fake_specialists import card
 from playwright.sync_api import Browser, Page, expect
 
@@ -148,7 +148,7 @@ def test_a_file_is_installed_and_downloaded_with_its_signature_and_a_key_trusted
     admin.goto("/app/specialists")
     expect(admin.locator(".specialist-cards > li").first).to_be_visible()
     press(admin, "Install")
-    expect(admin.locator("#announcement")).to_contain_text("Choose the specialist's file first")
+    expect_announced(admin, "Choose the specialist's file first")
     choose(admin, "Choose the file", "triage.gguf", "ward-triage 2.0.0")
     expect(admin.locator("#chosen-file")).to_have_text("triage.gguf")
     press(admin, "Install")
@@ -234,6 +234,7 @@ def test_both_pages_pass_axe_fit_and_keep_hostile_values_as_text(
         expect(page.locator("#trusted-keys")).to_contain_text("No key is trusted yet")
         check("specialists-admin")
         page.get_by_role("button", name="Sign out").click()
+        expect(page.locator("[role=status]", has_text="You are signed out.")).to_be_visible()
         sign_in(page)
         open_specialist(page, "phi-deid", HOSTILE)
         expect(page.locator("#install-specialist")).to_be_hidden()
