@@ -392,6 +392,7 @@ def test_hostile_values_in_records_and_holds_stay_text(auditor: Page, server: Se
     auditor.get_by_label("Any time").check()
     press(auditor, "Search")
     expect(auditor.locator("#records tbody tr").first).to_contain_text(HOSTILE)
+    expect(auditor.locator("#progress")).to_contain_text("The search is complete")  # and the table drawn for good
     auditor.locator("[data-narrow=actor]").first.click()
     expect(auditor.locator("#find-actor input")).to_have_value(HOSTILE)
     expect(auditor.locator("#progress")).to_contain_text("1 record found.")
