@@ -356,7 +356,10 @@ confirm() {
 clean_up() {
     status=$?
     trap - EXIT INT HUP TERM
-    if [ -n "$installer" ]; then kill -- "-$installer" 2>/dev/null || true; fi
+    if [ -n "$installer" ]; then  # pip writes into the folder that goes next, and has the lock, until it has ended
+        kill -- "-$installer" 2>/dev/null || true
+        wait "$installer" || true
+    fi
     if [ "$cleaning" = yes ]; then rm -rf -- "$incoming" "$staging"; fi
     if [ "$json" = yes ]; then print_result "$status" >&3; fi
     exit "$status"

@@ -4,11 +4,16 @@ was made, keeps the data, and deletes that only when the machine's name is typed
 environments.
 """
 
+import os
 import re
+import shlex
 import shutil
 import stat
 import subprocess
+import time
 from pathlib import Path
+
+import pytest
 
 from tests.install.install_site import HOSTNAME, PURGE, VERSION, Site, snapshot
 
@@ -175,10 +180,31 @@ def test_of_the_logs_the_newest_stay_and_what_is_not_ours_too(site: Site) -> Non
     assert site.manifest.stat().st_mode == mode
 
 
-def test_a_run_told_to_stop_frees_the_lock_and_leaves_nothing_half_way_in_use(site: Site) -> None:
-    with subprocess.Popen(site.command("install", "--yes"), stdout=subprocess.PIPE, text=True) as run:
+# In place of `setsid`, which starts pip: a pip that works for as long as it may, and needs a moment to end when told.
+PIP = """#!/bin/sh
+touch {folder}/began
+exec {folder}/setsid sh -c 'trap "sleep 1; exit 1" TERM; sleep 600'
+"""
+
+
+@pytest.mark.parametrize("moment", ["before pip is started", "while pip works"])
+def test_a_run_told_to_stop_frees_the_lock_and_leaves_nothing_half_way_in_use(
+    site: Site, tmp_path_factory: pytest.TempPathFactory, moment: str
+) -> None:
+    assert os.geteuid() == 0, "putting a program in the place of another one takes root"
+    folder, setsid = tmp_path_factory.mktemp("programs"), Path(shutil.which("setsid")).resolve()
+    shutil.copy(setsid, folder / "setsid")
+    (folder / "pip").write_text(PIP.format(folder=folder))
+    (folder / "pip").chmod(0o755)
+    install = shlex.join(map(str, site.command("install", "--yes")))
+    script = f"mount --make-rprivate /; mount --bind {folder}/pip {setsid}; exec {install}"
+    words = ["unshare", "--mount", "sh", "-euc", script]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=site.folder) as run:
         for line in run.stdout:
             if "doing      build" in line:
+                while moment == "while pip works" and not (folder / "began").exists():
+                    assert run.poll() is None, "it ended without pip"
+                    time.sleep(0.02)
                 run.terminate()
     assert run.returncode == 143
     assert sorted(path.name for path in site.prefix.iterdir()) == [".installed", "bin", "logs", "releases", "run"]
