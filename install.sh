@@ -1539,20 +1539,27 @@ flock -n 7 || { echo "another supervisor runs this installation" >&2; exit 1; }
 stopping=no child='' pause=1
 stop() { stopping=yes; [ -z "\$child" ] || kill -TERM "\$child" 2>/dev/null; }
 trap stop TERM INT HUP
+attend() {  # a process in the background, until it ends; the word to stop may come a moment before it can be told
+    child=\$1
+    # A shell that was started this moment may still lose the word.
+    while [ \$stopping = yes ] && kill -TERM "\$child" 2>/dev/null; do sleep 1; done
+    wait "\$child"; status=\$?
+    while kill -0 "\$child" 2>/dev/null; do wait "\$child"; status=\$?; done
+    child=''
+    return \$status
+}
 while [ \$stopping = no ]; do
     flock -s $switching true 7<&- &  # held while install.sh changes the release
-    wait \$! || { sleep 1; continue; }
+    attend \$! || { sleep 1; continue; }
     began=\$(date +%s)
     $prefix/bin/appliance serve --port $port --no-setup-link 7<&- &
-    child=\$!
-    while kill -0 "\$child" 2>/dev/null; do wait "\$child"; done
-    child=''
+    attend \$!
     [ \$stopping = no ] || exit 0
     if ! flock -n -s $switching true 7<&-; then pause=1; continue; fi  # install.sh ended it, and says when to go on
     if [ \$((\$(date +%s) - began)) -gt 60 ]; then pause=1; elif [ \$pause -lt 60 ]; then pause=\$((pause * 2)); fi
     echo "the server ended; it is started again in \$pause s" >&2
     sleep \$pause 7<&- &
-    wait \$! || true
+    attend \$!
 done
 exit 0
 SUPERVISOR

@@ -21,7 +21,7 @@ PURGE = ("--purge", "--yes", "--confirm", HOSTNAME)
 
 # The stand-in command: as much of the contract of `appliance` as the installer relies on.
 COMMAND = r"""
-import os, pathlib, sys
+import os, pathlib, sys, time
 
 def main():
     command = sys.argv[1:]
@@ -67,6 +67,8 @@ def main():
             (tls / "server.key").write_text(pathlib.Path(command[3]).read_text())
         else:
             print("names        somewhere\nuntil        2027-12-28\nfingerprint  AB:CD")
+    elif command[0] == "serve" and (home.parent / "stays").exists():
+        time.sleep(200)
     elif command == ["users", "setup-link"]:
         print("/setup#one-time-secret")
 """
@@ -153,7 +155,7 @@ class Site:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=250,
+            timeout=600,
             check=False,
             cwd=self.folder,
             # A setting that would lead pip elsewhere: offline, the installer must not heed it.

@@ -9,7 +9,9 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +68,7 @@ class Site:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=250,
+            timeout=600,
             check=False,
             cwd=self.folder,
             env=environment,
@@ -282,10 +284,18 @@ def kill_at_step(site, verb, bundle, number):
                 if seen == number:
                     run.kill()
                     run.communicate()
+                    wait_for_what_it_started(site)
                     return line.strip()
                 seen += 1
     assert run.returncode == 0
     return None
+
+
+def wait_for_what_it_started(site):
+    """What a killed run started ends by itself, and has its locks meanwhile."""
+    for lock in (site.folder, site.prefix):
+        if lock.exists():
+            subprocess.run(["flock", lock, "true"], check=True, timeout=120)
 
 
 def installations(site):
@@ -370,9 +380,26 @@ def test_the_supervisor_starts_the_server_again_and_ends_when_it_is_told(site, b
         for _ in range(2):
             assert "started again" in run.stderr.readline()
         run.terminate()
-        assert run.wait(30) == 0
+        assert run.wait(120) == 0
     finally:
         run.kill()
         run.wait()
         run.stderr.close()
     assert site.calls()[before:][:2] == ["serve --port 8945 --no-setup-link"] * 2
+
+
+def test_the_supervisor_that_is_told_to_end_a_moment_before_it_starts_the_server_ends(site, bundles, tmp_path_factory):
+    assert site.install(bundles[17]).returncode == 0
+    (site.folder / "stays").touch()
+    date = tmp_path_factory.mktemp("programs") / "date"  # what it asks last
+    date.write_text(f'#!/bin/sh\nkill -TERM "$PPID"\nexec {shutil.which("date")} "$@"\n')
+    date.chmod(0o755)
+    words = ["sh", str(site.prefix / "bin" / "supervise")]
+    environment = os.environ | {"PATH": f"{date.parent}:{os.environ['PATH']}"}
+    run = subprocess.Popen(words, env=environment, start_new_session=True)
+    try:
+        assert run.wait(120) == 0
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
