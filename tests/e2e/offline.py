@@ -23,7 +23,7 @@ _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 
 def run_offline(
-    folder: Path, *command: str, timeout_s: float = 270
+    folder: Path, *command: str, timeout_s: float = 500
 ) -> tuple[subprocess.CompletedProcess, dict[str, int]]:
     """The finished command and its attempts to leave the machine, by protocol."""
     counts = folder / "attempts.json"

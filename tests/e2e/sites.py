@@ -32,7 +32,8 @@ LIGHT = {
 }
 STOP_S = 120.0  # a bound on waiting for the end of a server
 _POLL_S = 0.02
-_WITHIN_S = 60.0
+PAGES_S = 240.0  # a bound on waiting for the pages: Gradio's import takes all of a core for several seconds
+_WITHIN_S = 120.0
 
 
 @dataclass
@@ -102,9 +103,9 @@ def running_site(home: Path, folder: Path, *, stop: bool = True) -> Iterator[Sit
         process.wait(30)
 
 
-def eventually(look: Callable[[], object], what: str):
-    """What `look` returns once it is true; asked again and again for a minute."""
-    deadline = time.monotonic() + _WITHIN_S
+def eventually(look: Callable[[], object], what: str, within_s: float = _WITHIN_S):
+    """What `look` returns once it is true; asked again and again, within a bound."""
+    deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         if found := look():
             return found

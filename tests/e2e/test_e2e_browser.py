@@ -17,7 +17,7 @@ from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 
 import appliance.audit
 from tests.conftest import ANSWER_S, start_server, stop_server
-from tests.e2e.sites import eventually
+from tests.e2e.sites import PAGES_S, eventually
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 # Another name or address resolves to a closed port of this machine, so that an attempt fails instead of leaving.
@@ -79,7 +79,7 @@ def test_from_the_one_time_link_to_a_verified_log(home, tmp_path, context):
     try:
         # Until Gradio is imported the pages answer 503 and ask for patience, which a browser's console calls an error.
         status = {"url": f"{url}/ui/status", "trust_env": False, "timeout": ANSWER_S}
-        eventually(lambda: httpx.get(**status).json()["ready"], "the pages are there")
+        eventually(lambda: httpx.get(**status).json()["ready"], "the pages are there", PAGES_S)
         page = context.new_page()
         create_administrator(page, f"{url}/setup#{token}")
         record = deidentify(page)

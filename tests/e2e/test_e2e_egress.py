@@ -40,6 +40,7 @@ def test_detector_leaves_the_machine_itself_alone(tmp_path):
     assert not any(attempts.values())
 
 
+@pytest.mark.timeout(600)  # a busy machine takes its time; each wait has a bound of its own
 def test_whole_run_makes_no_attempt_to_leave(tmp_path, base_model):
     (tmp_path / "home").mkdir(mode=0o700)
     shutil.copytree(base_model, tmp_path / "home" / "models")

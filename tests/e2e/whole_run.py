@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from tests.conftest import run_appliance
-from tests.e2e.sites import eventually, running_site
+from tests.e2e.sites import PAGES_S, eventually, running_site
 
 NOTE = "Ana Lima called ana@example.org on 14 March 2026."
 
@@ -21,7 +21,7 @@ def main(folder: Path) -> dict[str, object]:
     created = run_appliance("init", home=home)
     assert created.returncode == 0, created.stderr
     with running_site(home, folder) as site:
-        eventually(lambda: site.client.get("/ui/status").json()["ready"], "the pages are there")
+        eventually(lambda: site.client.get("/ui/status").json()["ready"], "the pages are there", PAGES_S)
         page = site.client.get("/app/deidentify", headers={"Accept": "text/html"})
         answer = site.client.post("/v1/deidentify", json={"text": NOTE})
         return {
