@@ -2,13 +2,12 @@
 
 Order of refusals, first to last: websocket (closed), unknown host 421, unknown path 404, cross-site change 403,
 no session 401 or sign-in, somebody else's tab 403, body too large 413. On the way back every answer gets the
-headers of `headers.py`, a page gets its nonce and its chrome, a stream ends when its session does, and an event is
-taken when the browser knows whether the stream for its answer is open (`stream_ends.py`).
+headers of `headers.py`, a page gets its nonce and its chrome, a stream ends when its session does, and the answer to
+an event says which stream of its tab has ended (`event_streams.py`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -20,13 +19,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ui.chrome import Chrome, new_nonce
 from ui.client import Refused
+from ui.event_streams import ENDED, NUMBER, EventStreams, is_end
 from ui.headers import Header, for_api, for_page
 from ui.markup import page
 from ui.ownership import TabOwners
 from ui.policy import MOUNT, SAFE_METHODS, Area, area_of, host_name, same_origin
 from ui.sessions import Holder, Sessions
 from ui.settings import UiSettings
-from ui.stream_ends import StreamEnds, is_end
 
 _CACHING = {Area.ASSET: "forever", Area.PUBLIC: "never"}
 _HTML = b"text/html; charset=utf-8"
@@ -59,7 +58,6 @@ class Guard:
         chrome: Chrome,
         settings: UiSettings,
         clock: Callable[[], float] = time.monotonic,
-        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._api = api
         self._pages = pages
@@ -67,9 +65,8 @@ class Guard:
         self._chrome = chrome
         self._settings = settings
         self._clock = clock
-        self._pause = pause
         self._tabs = TabOwners(limit=settings.sessions_max, idle_s=settings.tab_idle_s, clock=clock)
-        self._stream_ends = StreamEnds(clock=clock)
+        self._streams = EventStreams(limit=settings.sessions_max)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -105,6 +102,7 @@ class Guard:
                 await self._send_to_sign_in(request, send)
                 return
         passing = self._page_send(request, send)
+        tab: str | None = None
         if request.area is not Area.UPLOAD:  # which is passed on as it comes and counted by its page
             body = await self._read_body(request, receive)
             if body is None:
@@ -116,7 +114,7 @@ class Guard:
                     reload = "this browser tab belongs to another session; reload the page"
                     await self._refuse(request, send, 403, reload)
                     return
-                passing = self._in_turn(request, str(tabs[0]), passing)
+                tab = str(tabs[0])
             receive = _replay(body, receive)
         scope = {**request.scope, "state": {**request.scope.get("state", {}), "holder": request.holder}}
         # Pages are rewritten on the way out, so they must arrive uncompressed.
@@ -127,27 +125,34 @@ class Guard:
             await self._send_to_sign_in(request, send)
 
         watch = _Watch(self._sessions, request, self._settings.session_check_s, self._clock, refuse)
-        await self._pages(scope, watch.receive(receive), watch.send(passing))
+        passing = watch.send(passing)
+        await self._pages(
+            scope, watch.receive(receive), passing if tab is None else self._numbered(request, tab, passing)
+        )
 
     def _owns_all(self, request: _Request, tabs: list[object]) -> bool:
         assert request.holder is not None
         return bool(tabs) and all(self._tabs.claim(tab, request.holder.key) for tab in tabs)
 
-    def _in_turn(self, request: _Request, tab: str, send: Send) -> Send:
-        """Notes the end of this tab's stream; holds the answer to an event until the browser has read of that."""
+    def _numbered(self, request: _Request, tab: str, send: Send) -> Send:
+        """Numbers the streams of this tab, and says with the answer to an event which of them has ended.
+
+        Nothing may be waited for between Gradio's decision that a stream ends and this note of it.
+        """
         path = request.scope["path"]
+        number = self._streams.begun(tab) if path.endswith("/queue/data") else ""
 
-        async def noting(message: Message) -> None:
-            if message["type"] == "http.response.body" and is_end(message.get("body", b"")):
-                self._stream_ends.ended(tab)
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                told = number or self._streams.last_ended(tab)
+                if told is not None:
+                    header = (NUMBER if number else ENDED, told.encode())
+                    message = {**message, "headers": [*message["headers"], header]}
+            elif number and is_end(message.get("body", b"")):
+                self._streams.ended(tab, number)
             await send(message)
 
-        async def holding(message: Message) -> None:
-            if message["type"] == "http.response.start" and (unread_s := self._stream_ends.unread_s(tab)) > 0:
-                await self._pause(unread_s)
-            await send(message)
-
-        return noting if path.endswith("/queue/data") else holding if path.endswith("/queue/join") else send
+        return sending if path.endswith(("/queue/data", "/queue/join")) else send
 
     async def _read_body(self, request: _Request, receive: Receive) -> bytes | None:
         """The whole body, at most `body_bytes_max`; None when there is more. Pages have no large bodies."""

@@ -68,6 +68,7 @@ class FakeApi:
         self.audit = FakeAudit(self)
         self.specialists = FakeSpecialists(self)
         self.guard = FakeGuard(self)
+        self.ends_late_s = 0.0  # how long the end of a stream is on its way to the browser
         self.people = FakePeople(self)
         routes = [
             Route("/v1/sessions", self.sign_in, methods=["POST"]),

@@ -17,8 +17,9 @@ from fake_api import FakeApi
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ui.event_streams import is_end
 from ui.hardening import MEMORY_FOLDER, install_egress_tripwire
 from ui.settings import UiSettings
 from ui.site import create_site
@@ -78,6 +79,21 @@ def add_hostile(fake: FakeApi, text: str) -> None:
     fake.audit.holds = [{**hold, "set": {"seq": 1, **asked}, "release_requested": asked}]
 
 
+class LateEnds:
+    """A network that is slow to carry the end of a stream: `fake.ends_late_s` seconds."""
+
+    def __init__(self, site: ASGIApp, fake: FakeApi) -> None:
+        self._site, self._fake = site, fake
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Message) -> None:
+            if is_end(message.get("body", b"")):
+                await asyncio.sleep(self._fake.ends_late_s)
+            await send(message)
+
+        await self._site(scope, receive, sending)
+
+
 async def say_when_ready(site: ASGIApp) -> None:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=site), base_url="http://127.0.0.1") as http:
         while not (await http.get("/ui/status")).json()["ready"]:
@@ -89,7 +105,8 @@ async def main() -> None:
     attempts: list[str] = []
     install_egress_tripwire(attempts.append)
     settings = UiSettings(site_name="St. Brigid Hospital", version="0.1.0", session_check_s=0.2, text_chars_max=20_000)
-    site = create_site(fake_with_controls(attempts).app, settings)
+    fake = fake_with_controls(attempts)
+    site = LateEnds(create_site(fake.app, settings), fake)
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(site, log_level="warning", timeout_graceful_shutdown=1))
     print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)

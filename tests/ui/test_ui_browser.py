@@ -93,6 +93,33 @@ def test_from_sign_in_to_receipt_audit_and_sign_out(page: Page) -> None:
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
+def test_whoever_signs_out_is_told_so_whatever_the_page_learns_of_its_session_meanwhile(
+    page: Page, server: Server, recorder: Recorder
+) -> None:
+    recorder.expected.append("401")
+    form = page.locator("form[action='/logout']")
+    form.evaluate("form => form.addEventListener('submit', (event) => event.preventDefault())")  # it is slow to go
+    page.get_by_role("button", name="Sign out").click()
+    server.control(end_sessions=True)
+    theme = "fetch('/app/theme.css', { cache: 'no-store' }).then((answer) => answer.status)"
+    page.wait_for_function(f"{theme}.then((status) => status === 401)")
+    form.evaluate("form => form.submit()")
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    expect(page.get_by_role("status")).to_have_text("You are signed out.")
+
+
+def test_an_event_is_answered_that_is_sent_before_the_end_of_the_stream_before_it_was_read(
+    page: Page, server: Server
+) -> None:
+    server.control(ends_late_s=2.0)
+    record = "no record"
+    for _ in range(3):
+        deidentify(page)
+        expect(page.locator(".receipt")).not_to_contain_text(record)
+        record = re.findall("[0-9a-f]{32}", page.locator(".receipt").inner_text())[0]
+    server.control(ends_late_s=0.0)
+
+
 def test_each_style_of_a_shown_result_is_asked_for_and_recorded_anew(page: Page) -> None:
     deidentify(page, "Ruth came.")
     first = page.locator(".receipt code").first.inner_text()

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message
 
 from ui.chrome import Chrome, DocumentUnexpected
 from ui.client import Client, SignedIn
+from ui.event_streams import EventStreams
 from ui.guard import SESSION_ENDED, Guard
 from ui.ownership import TabOwners
 from ui.policy import area_of, host_name, same_origin
@@ -65,7 +66,6 @@ class Bench:
     pages: Pages
     clock: Clock
     guard: Guard
-    paused: list[float]
 
     def request(self, method: str, path: str, *, cookie: str | None = None, **options) -> httpx.Response:
         headers = {**({"cookie": f"sid={cookie}"} if cookie else {}), **options.pop("headers", {})}
@@ -107,38 +107,65 @@ def make_bench(settings: UiSettings, answer: ASGIApp | None = None) -> Bench:
     sessions = Sessions(Client(fake.app), fresh_s=settings.session_check_s, limit=8, clock=clock)
     chrome = Chrome(settings)
     behind = answer or pages
-    paused: list[float] = []
-
-    async def pause(seconds: float) -> None:
-        paused.append(seconds)
-
     rooms = {"api": fake.app, "pages": behind, "sessions": sessions, "chrome": chrome, "settings": settings}
-    return Bench(fake, pages, clock, Guard(**rooms, clock=clock, pause=pause), paused)
+    return Bench(fake, pages, clock, Guard(**rooms, clock=clock))
 
 
-def test_an_event_is_taken_when_the_browser_knows_that_the_stream_before_it_ended(bench):
+END = b'data: {"msg":"close_stream","event_id":null}\n\n'
+
+
+def test_the_answer_to_an_event_names_the_stream_of_its_tab_that_has_ended(bench):
     cookie = bench.fake.open_session("m.keller")
     bench.pages.content_type = b"text/event-stream"
 
-    def read(tab: str, piece: bytes) -> None:
+    def read(tab: str, piece: bytes) -> str:
         bench.pages.body = piece
-        assert bench.request("GET", f"/app/gradio_api/queue/data?session_hash={tab}", cookie=cookie).status_code == 200
+        answer = bench.request("GET", f"/app/gradio_api/queue/data?session_hash={tab}", cookie=cookie)
+        assert answer.status_code == 200
+        return answer.headers["x-event-stream"]
 
-    def held(tab: str) -> list[float]:
-        bench.paused.clear()
-        assert bench.join(cookie, tab).status_code == 200
-        return bench.paused
+    def ended(tab: str) -> str | None:
+        return bench.join(cookie, tab).headers.get("x-event-stream-ended")
 
-    read("tab-that-goes-on", b'data: {"msg":"process_completed","output":"\\"close_stream\\""}\n\n')
-    assert held("tab-that-goes-on") == []
-    read("tab-that-ends", b'data: {"msg":"close_stream","event_id":null}\n\n')
-    assert held("tab-that-ends") == [0.5] and held("tab-that-goes-on") == []
-    bench.clock.now += 0.25
-    assert held("tab-that-ends") == [0.25]
-    bench.clock.now += 0.25
-    assert held("tab-that-ends") == []
-    read("tab-of-later", b'data: {"msg":"close_stream","event_id":null}\n\n')
-    assert len(bench.guard._stream_ends) == 1  # what nobody needs any more is not kept
+    assert ended("tab-without-a-stream") is None
+    goes_on = read("tab-that-goes-on", b'data: {"msg":"process_completed","output":"\\"close_stream\\""}\n\n')
+    first = read("tab-that-ends", END)
+    assert len({goes_on, first}) == 2
+    assert (ended("tab-that-goes-on"), ended("tab-that-ends")) == (None, first)
+    second = read("tab-that-ends", b'data: {"msg":"estimation"}\n\n')
+    assert second != first and ended("tab-that-ends") is None
+
+
+def test_the_end_of_a_stream_is_noted_before_anything_is_waited_for() -> None:
+    """Whoever sends an event at that moment is told of it, although nobody has been sent the end yet."""
+    noted: list[str | None] = []
+
+    async def stream(_, receive, send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        bench.clock.now += 5.0  # so that the session is asked for, which takes a while
+        sending = asyncio.ensure_future(send({"type": "http.response.body", "body": END, "more_body": False}))
+        await asyncio.sleep(0)
+        noted.append(bench.guard._streams.last_ended("abcdefgh"))
+        await sending
+
+    bench = make_bench(UiSettings(), stream)
+    cookie = bench.fake.open_session("m.keller")
+    answer = bench.request("GET", "/app/gradio_api/queue/data?session_hash=abcdefgh", cookie=cookie)
+    assert noted == [answer.headers["x-event-stream"]]
+
+
+def test_the_streams_of_so_many_tabs_are_known_and_no_more() -> None:
+    streams = EventStreams(limit=2)
+    numbers = {tab: streams.begun(tab) for tab in ("one", "two", "three")}
+    for tab, number in numbers.items():
+        streams.ended(tab, number)
+    assert [streams.last_ended(tab) for tab in numbers] == [None, numbers["two"], numbers["three"]]
+    later = streams.begun("two")
+    streams.ended("two", numbers["two"])  # of the one before
+    assert streams.last_ended("two") is None
+    streams.ended("two", later)
+    assert streams.last_ended("two") == later
 
 
 # What Gradio 6.31 serves besides what the two pages use; each was seen to answer somebody who should not get it.

@@ -3,8 +3,10 @@
 "use strict";
 (() => {
   const FILE_BYTES_MAX = 4 * 1024 * 1024;
+  const READ_MS_MAX = 30000; // for what was sent to be read: more than any machine is busy for
   const FOLLOW_PX = 320; // whoever scrolled further up is reading there
   const byId = (id) => document.getElementById(id);
+  const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
   const field = (id) => document.querySelector(`#${id} textarea, #${id} input`);
   const press = (id) => (byId(id)?.matches("button") ? byId(id) : document.querySelector(`#${id} button`))?.click();
 
@@ -31,17 +33,29 @@
   };
 
   // ---- a session that has ended leads to sign-in, and takes what is on the screen with it
-  const leave = () => { document.body.replaceChildren(); location.replace("/login?why=ended"); };
+  let leaving = false; // whoever signs out is on the way already, and is told so there
+  const leave = () => {
+    if (leaving) return;
+    leaving = true;
+    document.body.replaceChildren();
+    location.replace("/login?why=ended");
+  };
+  addEventListener("submit", (event) => { leaving ||= event.target.matches("form[action='/logout']"); }, true);
   const send = window.fetch.bind(window);
   window.fetch = async (...request) => {
     const response = await send(...request);
     if (response.status === 401) leave();
-    return isEvents(response) ? leavingAtItsEnd(response) : response;
+    if (isEvents(response)) return watched(response);
+    // Gradio takes a stream for open until it has read its end, and would look for an answer there.
+    const ended = response.headers.get("x-event-stream-ended");
+    if (ended && ended === stream?.number) await Promise.race([stream.read, pause(READ_MS_MAX)]);
+    return response;
   };
+  let stream = null; // of answers, the one that was opened last: its number, and when it has been read to its end
   const isEvents = (response) => response.headers.get("content-type")?.startsWith("text/event-stream");
   // The guard's last word in a stream of events: a line of its own, which no value inside an event can be.
   const SESSION_ENDED = "\n: the session ended\n\n";
-  const leavingAtItsEnd = (response) => {
+  const watched = (response) => {
     const decoder = new TextDecoder();
     let tail = "\n";
     const reading = new TransformStream({
@@ -51,7 +65,12 @@
       },
       flush() { if (tail === SESSION_ENDED) leave(); },
     });
-    return new Response(response.body.pipeThrough(reading), response);
+    const passed = response.body.pipeTo(reading.writable).catch(() => { /* its reader is told, on the other side */ });
+    // What was read last is taken up by its reader before the next task.
+    const read = passed.then(() => pause(0));
+    const number = response.headers.get("x-event-stream");
+    if (number) stream = { number, read };
+    return new Response(reading.readable, response);
   };
   // Going back after signing out must not show the note again.
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
