@@ -41,5 +41,5 @@ def running_witness(folder: Path, *keys: str) -> Iterator[RunningWitness]:
     with open_witness(folder) as kept:
         witness = Witness(kept)
         application = create_witness_app(witness)
-        settings = WitnessConfig(url="http://localhost:8444", verifier_key=witness.verifier_key, timeout_s=10)
+        settings = WitnessConfig(url="http://localhost:8444", verifier_key=witness.verifier_key, timeout_s=60)
         yield RunningWitness(folder, witness, settings, lambda: httpx.ASGITransport(application))
