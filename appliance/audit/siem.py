@@ -70,11 +70,17 @@ class SiemLog(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pacing:
-    """Seconds of the stream's own. `survive_s`: how long a connection lives on before a batch counts as received."""
+    """Seconds of the stream's own.
+
+    `survive_s`: how long a connection lives on before a batch counts as received. `settle_s`: how long a new one does
+    before its first batch counts. By TLS 1.3 we may send before the other side has looked at our certificate, and what
+    it refuses then was never received.
+    """
 
     backoff_s: float = 1.0
     backoff_max_s: float = 60.0
     survive_s: float = 0.1
+    settle_s: float = 2.0
     checkpoint_every_s: float = 3600.0
 
     def delay_s(self, failures: int, chance: float) -> float:
@@ -154,8 +160,9 @@ class SiemStream:
                 if self._position is None:
                     self._position = Position.at(await asyncio.to_thread(self._stored_seq))
                 connection = await self._connect()
+                await self._send_next(connection, max(self._pacing.settle_s, self._pacing.survive_s))
                 while True:
-                    await self._send_next(connection)
+                    await self._send_next(connection, self._pacing.survive_s)
             except (OSError, ApplianceError) as error:
                 self._tell(self._reason(error))
             finally:
@@ -171,7 +178,7 @@ class SiemStream:
         context = await asyncio.to_thread(context_of, settings)
         return await connect(settings.host, settings.port, context, timeout_s=settings.timeout_s)
 
-    async def _send_next(self, connection: SiemConnection) -> None:
+    async def _send_next(self, connection: SiemConnection, survive_s: float) -> None:
         """One batch, or a pause in which the end of the connection is noticed."""
         assert self._position is not None
         position, settings = self._position, self._settings
@@ -182,7 +189,7 @@ class SiemStream:
         for chunk in batch.chunks:
             async with asyncio.timeout(settings.timeout_s):
                 await connection.send(chunk)
-        await connection.confirmed(timeout_s=settings.timeout_s, survive_s=self._pacing.survive_s)
+        await connection.confirmed(timeout_s=settings.timeout_s, survive_s=survive_s)
         now_s = time.monotonic()
         self._position = position = position.confirmed(batch.next_seq, now_s)
         self._failures = 0

@@ -23,7 +23,7 @@ from appliance.config import SiemConfig
 from appliance.crypto.merkle import leaf_hash
 from appliance.errors import AuditUnavailable, ConfigInvalid
 
-FAST = Pacing(backoff_s=0.01, backoff_max_s=0.02, survive_s=0.02)
+FAST = Pacing(backoff_s=0.01, backoff_max_s=0.02, survive_s=0.02, settle_s=0.0)
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def test_records_arrive_in_order_with_checkpoints_and_the_cursor_follows(pki):
 def test_an_idle_hour_gives_a_checkpoint_of_its_own(pki):
     async def run():
         log = FakeLog(2)
-        pacing = Pacing(backoff_s=0.01, survive_s=0.02, checkpoint_every_s=0.05)
+        pacing = Pacing(backoff_s=0.01, survive_s=0.02, settle_s=0.0, checkpoint_every_s=0.05)
         async with running_siem(pki.server) as siem, streaming(log, settings_of(pki, siem.port), pacing):
             await until(lambda: sum(b" checkpoint [" in message for message in siem.messages) >= 3)
             assert leaves_of(siem.messages) == log.leaves()
@@ -264,7 +264,7 @@ def test_a_client_certificate_is_shown_and_its_lack_is_no_success(pki):
         log = FakeLog(3)
         async with running_siem(pki.server, clients_of=pki.authority) as siem:
             # By TLS 1.3 a client is refused after it has spoken; the SIEM is in this loop and may come to it late.
-            patient = Pacing(backoff_s=0.01, backoff_max_s=0.02, survive_s=WAIT_S)
+            patient = Pacing(backoff_s=0.01, backoff_max_s=0.02, survive_s=0.0, settle_s=WAIT_S)
             async with streaming(log, settings_of(pki, siem.port), patient) as stream:
                 await until(lambda: stream.problem is not None)
                 assert re.search("ended the connection|TLS", stream.problem)
