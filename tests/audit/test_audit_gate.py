@@ -186,7 +186,7 @@ def ask_and_hang_up(site, seed, *, never=False):
     if never:
         sent, wanted = len(request), 100_000
     received = bytearray()
-    with socket.create_connection((host, int(port)), timeout=30) as connection:
+    with socket.create_connection((host, int(port)), timeout=120) as connection:
         connection.sendall(request[:sent])
         # Who asked for all of it and waits is patient: a slow machine answers, too.
         patience = 60 if sent == len(request) else 0.5

@@ -369,7 +369,7 @@ def test_whatever_left_the_machine_is_remembered_when_the_process_dies_at_any_st
             (folder / name).chmod(0o400 if name == "witness.key" else 0o600)
         arguments = [str(folder), str(step), str(body), os.pathsep.join(sys.path)]
         done = subprocess.run(
-            [sys.executable, "-c", DYING, *arguments], capture_output=True, text=True, timeout=60, check=False
+            [sys.executable, "-c", DYING, *arguments], capture_output=True, text=True, timeout=120, check=False
         )
         assert done.returncode in (0, 99), done.stderr
         answer = ask(folder, fork, 0, 25)

@@ -79,7 +79,7 @@ def is_well(site: Site) -> bool:
 
 
 def refusal(answer: Future) -> tuple[int, str]:
-    response = answer.result(timeout=60)
+    response = answer.result(timeout=120)
     assert "[EMAIL 1]" not in response.text
     return response.status_code, response.json()["error"]["code"]
 
@@ -234,7 +234,7 @@ def post_by_hand(site: Site):
         f"Content-Length: {len(body)}",
     ]
     address, port = host.split(":")
-    with socket.create_connection((address, int(port)), timeout=30) as connection:
+    with socket.create_connection((address, int(port)), timeout=120) as connection:
         connection.sendall("\r\n".join(head).encode() + b"\r\n\r\n" + body)
         yield connection
 

@@ -74,7 +74,7 @@ def exported(home_template, tmp_path_factory) -> Exported:
 def verify(exported: Exported, target: Path, *options: str) -> tuple[int, dict]:
     """Exit status and verdict of the copied verifier, isolated from every installed package."""
     command = [sys.executable, "-I", "-S", exported.verifier, target, "--pub", exported.key, "--json", *options]
-    done = subprocess.run(command, capture_output=True, timeout=60, check=False, cwd=exported.verifier.parent)
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False, cwd=exported.verifier.parent)
     assert not done.stderr, done.stderr
     return done.returncode, json.loads(done.stdout)
 

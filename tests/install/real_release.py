@@ -166,7 +166,7 @@ class RealSite:
     def become_administrator(self) -> None:
         link = self.appliance("users", "setup-link").stdout.strip().splitlines()[0]
         body = {"token": link.partition("#")[2], "username": "ana", "password": PASSWORD}
-        assert httpx.post(f"{self.url}/v1/setup", json=body, trust_env=False, timeout=30).status_code == 201
+        assert httpx.post(f"{self.url}/v1/setup", json=body, trust_env=False, timeout=120).status_code == 201
 
     @contextmanager
     def client(self) -> Iterator[httpx.Client]:

@@ -92,7 +92,7 @@ def verify(source: Path, place: Path, *options: str, today=TODAY, machine=ARCH):
     """`bundleverify stage` as the program that it is; (exit status, what it says, standard error)."""
     command = [sys.executable, "-I", str(PROGRAM), "stage", str(source), "--stage", str(place / "stage")]
     command += ["--trust", str(place / "trust"), "--today", today, "--machine", machine, *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr
 
 
@@ -107,4 +107,4 @@ def commit(place: Path):
         "--trust",
         str(place / "trust"),
     ]
-    assert subprocess.run(command, capture_output=True, timeout=60).returncode == 0
+    assert subprocess.run(command, capture_output=True, timeout=120).returncode == 0

@@ -49,7 +49,7 @@ def in_namespace(script: str, *command: str, timeout_s: float = 0.3) -> dict[str
     namespace = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--net"]
     words = [*command, sys.executable, "-I", str(PROBE), "--timeout", str(timeout_s)]
     done = subprocess.run(
-        [*namespace, "sh", "-c", f'{script}\nexec "$@"', "sh", *words], capture_output=True, timeout=60
+        [*namespace, "sh", "-c", f'{script}\nexec "$@"', "sh", *words], capture_output=True, timeout=120
     )
     assert done.stdout, done.stderr.decode()
     return {one["kind"]: (one["result"], one["why"]) for one in json.loads(done.stdout)["attempts"]}

@@ -47,8 +47,8 @@ def server(home_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     process, url, token = start_server(home.root, folder / "server.log")
     try:
         setup = {"token": token, "username": "admin", "password": ADMIN_PASSWORD}
-        assert httpx.post(f"{url}/v1/setup", json=setup, trust_env=False, timeout=30).status_code == 201
-        with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
+        assert httpx.post(f"{url}/v1/setup", json=setup, trust_env=False, timeout=120).status_code == 201
+        with httpx.Client(base_url=url, trust_env=False, timeout=120) as client:
             signed_in = client.post("/v1/sessions", json={"username": "admin", "password": ADMIN_PASSWORD}).json()
             body = {"username": "ana", "password": USER_PASSWORD, "roles": ["user"]}
             headers = {"X-CSRF-Token": signed_in["csrf"]}
