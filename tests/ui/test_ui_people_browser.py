@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from browsing import SCREENSHOTS, Recorder, Server, axe_findings, new_context
+from browsing import SCREENSHOTS, Recorder, Server, axe_findings, expect_announced, new_context
 from fake_api import PASSWORD
 from playwright.sync_api import Browser, Page, expect
 
@@ -77,6 +77,14 @@ def test_an_administrator_adds_somebody_who_then_signs_in_and_keeps_others_out(
     press(admin, "Set this password", "Set this password")
     expect(admin.locator("#said")).to_contain_text("b.other signs in with it from now on.")
     assert server.control()["passwords"][-1] == ["b.other", "16"]
+
+
+def test_what_is_confirmed_when_its_list_was_drawn_anew_is_asked_for_again(admin: Page) -> None:
+    admin.get_by_role("link", name="People").click()
+    press(admin, "Disable b.other")
+    admin.locator("#people").evaluate("(people) => people.querySelectorAll('button').forEach((each) => each.remove())")
+    admin.get_by_role("dialog").get_by_role("button", name="Disable", exact=True).click()
+    expect_announced(admin, "Press again.")
 
 
 def test_a_key_is_made_shown_once_and_revoked(user: Page) -> None:

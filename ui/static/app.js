@@ -248,6 +248,8 @@
     dialog.addEventListener("close", () => {
       const go = dialog.returnValue === "yes";
       dialog.remove();
+      // What was asked about may have been drawn anew, and a button that is no part of the page does nothing.
+      if (!button.isConnected) return go && announce("This part of the page has changed meanwhile. Press again.", true);
       button.focus();
       if (go) { confirmed.add(button); button.click(); }
     });
